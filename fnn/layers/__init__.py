@@ -1,0 +1,1 @@
+"""One file per family of layers. Each imports the ground floor alone."""

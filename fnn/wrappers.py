@@ -1,0 +1,229 @@
+"""Ways to run a layer that keep its children: repeated, rematerialised, many at once, in half precision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.compose import within
+from fnn.core.errors import LayerError
+from fnn.core.layer import Layer, Plan, check_names, make_layer
+from fnn.core.leaf import as_layer
+from fnn.core.specs import Spec, same, show
+
+
+def _wrap(inner: Layer, verb: str, plan: Any, apply: Any, again: Callable[[Layer], Layer], name: str = "") -> Layer:
+    return make_layer(
+        name or inner.name,
+        plan,
+        apply,
+        describe=lambda: f"{verb}({inner!r})",
+        children=inner.children,
+        rebuild=lambda children: again(inner._rebuild(children)),
+        owns=inner._owns,
+    )
+
+
+def _keys(key: jax.Array, size: int) -> jax.Array:
+    """One key per index by folding, so that a longer stack begins with the keys of a shorter one."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(size, dtype=jnp.uint32))
+
+
+def _batched(tree: Any, size: int) -> Any:
+    return jax.tree.map(lambda spec: Spec((size, *spec.shape), spec.dtype), tree)
+
+
+def _check_size(kind: str, size: int) -> None:
+    if not isinstance(size, int) or size < 1:
+        raise LayerError(f"{kind} wants a positive int as its size, got {size!r}")
+
+
+def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
+    """Run ``size`` blocks of one kind in a row, each with its own parameters.
+
+    Parameters are stacked on a leading axis whatever way the blocks run, and the blocks compile once. Wrap the block in
+    `remat` to save memory.
+
+    Args:
+        block: A layer whose output has the shape of its first input; or a function from the block's number (a traced
+            int32) to such a layer, for drop-path by depth. Inputs after the first go to every block.
+        size: How many.
+        unroll: Run the blocks as a Python loop in place of `jax.lax.scan`: longer to compile, at times faster.
+
+    Returns:
+        A layer with the block's children.
+
+        - x, y: the shape of the block
+        - params: the block's tree, each leaf ``(size, *shape)``
+        - state: ``{"0": block's state, "1": ...}``
+
+    Raises:
+        LayerError: at init, when the block changes the shape of its input.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.stack(fnn.residual(fnn.dense(4)), 3)
+        >>> params, state = net.init(jax.random.key(0), jnp.ones((2, 4)))
+        >>> params["body"]["kernel"].shape
+        (3, 4, 4)
+    """
+    _check_size("stack", size)
+    at_index = block if callable(block) and not isinstance(block, Layer) else lambda _: block
+    first = as_layer(at_index(0))
+    numbers = [str(number) for number in range(size)]
+
+    def plan(made: Layer, x: Any, *more: Any) -> Plan:
+        inner = first._plan(x, *more)
+        if not same(inner.output, x):
+            raise LayerError(f"a stacked block keeps the shape of its input; it maps {show(x)} to {show(inner.output)}")
+
+        def make(key: jax.Array) -> Any:
+            make_one = lambda number, key: at_index(number)._plan(x, *more).make(key)
+            one = (lambda _, key: inner.make(key)) if isinstance(block, Layer) else make_one
+            params, state = jax.vmap(one)(jnp.arange(size), _keys(key, size))
+            return params, _unstack(state, numbers)
+
+        state = dict.fromkeys(numbers, inner.state) if inner.state else {}
+        return Plan(made, (x, *more), inner.output, _batched(inner.params, size), state, make, inner.children)
+
+    def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
+        check_names({}, state, set(numbers))
+        if wrong := {len(leaf) for leaf in jax.tree.leaves(params)} - {size}:
+            raise LayerError(f"params hold {wrong.pop()} blocks, this stack has {size}")
+        x, *more = xs
+        keys = None if key is None else _keys(key, size)
+        if unroll:
+            new: dict[str, Any] = {}
+            for number, name in enumerate(numbers):
+                mine, my_key = jax.tree.map(lambda leaf, number=number: leaf[number], (params, keys))
+                with within(f"block_{number}"):
+                    x, new[name] = at_index(number).apply(mine, state.get(name, {}), x, *more, key=my_key, train=train)
+            return x, {name: tree for name, tree in new.items() if tree}
+
+        def body(x: Any, one: Any) -> Any:
+            number, mine, my_state, my_key = one
+            with within("block"):
+                return at_index(number).apply(mine, my_state, x, *more, key=my_key, train=train)
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state[name] for name in numbers)) if state else {}
+        x, new_state = jax.lax.scan(body, x, (jnp.arange(size), params, stacked, keys))
+        return x, _unstack(new_state, numbers)
+
+    return _wrap(first, "stack", plan, apply, lambda new: stack(new, size, unroll=unroll), name="stack")
+
+
+def _unstack(state: Any, numbers: list[str]) -> dict[str, Any]:
+    if not state:
+        return {}
+    return {name: jax.tree.map(lambda leaf, number=number: leaf[number], state) for number, name in enumerate(numbers)}
+
+
+def ensemble(net: Any, size: int) -> Layer:
+    """Run ``size`` networks of one kind on the same input.
+
+    Args:
+        net: Any layer.
+        size: How many.
+
+    Returns:
+        A layer with the name and children of ``net``.
+
+        - y: ``(size, *y of net)``
+        - params, state: the trees of ``net``, each leaf ``(size, *shape)``
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.ensemble(fnn.dense(2), 5)
+        >>> params, state = net.init(jax.random.key(0), jnp.ones((3, 4)))
+        >>> net.apply(params, state, jnp.ones((3, 4)))[0].shape
+        (5, 3, 2)
+    """
+    _check_size("ensemble", size)
+    inner = as_layer(net)
+
+    def plan(made: Layer, *xs: Any) -> Plan:
+        one = inner._plan(*xs)
+        output, params, state = (_batched(tree, size) for tree in (one.output, one.params, one.state))
+        return Plan(made, xs, output, params, state, lambda key: jax.vmap(one.make)(_keys(key, size)), one.children)
+
+    def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
+        run = lambda params, state, key: inner.apply(params, state, *xs, key=key, train=train)
+        return jax.vmap(run, axis_size=size)(params, state, None if key is None else _keys(key, size))
+
+    return _wrap(inner, f"ensemble[{size}]", plan, apply, lambda new: ensemble(new, size))
+
+
+def remat(net: Any, policy: Callable[..., bool] | None = None) -> Layer:
+    """Recompute a layer's intermediate values in the backward pass in place of keeping them.
+
+    Args:
+        net: Any layer.
+        policy: Which values to keep nonetheless, from ``jax.checkpoint_policies``. None: none.
+
+    Returns:
+        A layer with the name, children, trees and values of ``net``.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.remat(fnn.serial(fnn.dense(8), jnp.tanh))
+        >>> params, state = net.init(jax.random.key(0), jnp.ones((2, 4)))
+        >>> net.apply(params, state, jnp.ones((2, 4)))[0].shape
+        (2, 8)
+    """
+    inner = as_layer(net)
+
+    def plan(made: Layer, *xs: Any) -> Plan:
+        return inner._plan(*xs)._replace(layer=made)
+
+    def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
+        run = lambda params, state, key, *xs: inner.apply(params, state, *xs, key=key, train=train)
+        return jax.checkpoint(run, policy=policy)(params, state, key, *xs)
+
+    return _wrap(inner, "remat", plan, apply, lambda new: remat(new, policy))
+
+
+def mixed_precision(net: Any, compute: Any = jnp.bfloat16) -> Layer:
+    """Compute in a smaller dtype; parameters stay float32 and the result returns to the input's dtype.
+
+    Floating inputs and parameters are cast on entry, state never is. Integer inputs stay; where no input is floating
+    the result is float32.
+
+    Args:
+        net: Any layer.
+        compute: The dtype to compute in.
+
+    Returns:
+        A layer with the name, children and trees of ``net``.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.mixed_precision(fnn.dense(8))
+        >>> params, state = net.init(jax.random.key(0), jnp.ones((2, 4)))
+        >>> params["kernel"].dtype.name, net.apply(params, state, jnp.ones((2, 4)))[0].dtype.name
+        ('float32', 'float32')
+    """
+    inner = as_layer(net)
+
+    def cast(tree: Any, dtype: Any) -> Any:
+        def one(leaf: Any) -> Any:
+            if not jax.dtypes.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            return Spec(leaf.shape, dtype) if isinstance(leaf, Spec) else leaf.astype(dtype)
+
+        return jax.tree.map(one, tree)
+
+    def outer_dtype(xs: Any) -> Any:
+        found = [leaf.dtype for leaf in jax.tree.leaves(xs) if jax.dtypes.issubdtype(leaf.dtype, jnp.floating)]
+        return jnp.result_type(*found) if found else jnp.float32
+
+    def plan(made: Layer, *xs: Any) -> Plan:
+        one = inner._plan(*cast(xs, compute))
+        return one._replace(layer=made, inputs=xs, output=cast(one.output, outer_dtype(xs)))
+
+    def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
+        xs = jax.tree.map(jnp.asarray, xs)
+        y, state = inner.apply(cast(params, compute), state, *cast(xs, compute), key=key, train=train)
+        return cast(y, outer_dtype(xs)), state
+
+    return _wrap(inner, "mixed_precision", plan, apply, lambda new: mixed_precision(new, compute))
