@@ -1,12 +1,38 @@
 """Neural networks as pure functions, for JAX."""
 
+from fnn.capture import capture as capture, map_layers as map_layers
 from fnn.combinators import parallel as parallel, parameter as parameter, residual as residual, serial as serial
 from fnn.core.errors import LayerError as LayerError
 from fnn.core.keys import fold as fold
 from fnn.core.layer import Layer as Layer
 from fnn.core.leaf import layer as layer
 from fnn.core.views import bind as bind, init_state as init_state, stateless as stateless
+from fnn.data import Batches as Batches, batches as batches
+from fnn.layers.conv import conv as conv
 from fnn.layers.dense import dense as dense
+from fnn.layers.pool import max_pool as max_pool
 from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
+from fnn.metrics import (
+    Metric as Metric,
+    absolute_error as absolute_error,
+    accuracy as accuracy,
+    auroc as auroc,
+    confusion_matrix as confusion_matrix,
+    f1 as f1,
+    mean as mean,
+    precision as precision,
+    r2 as r2,
+    recall as recall,
+    squared_error as squared_error,
+    top_k as top_k,
+)
+from fnn.training.early_stopping import early_stopping as early_stopping
+from fnn.training.evaluate import evaluate as evaluate, predict as predict
+from fnn.training.faults import NonFiniteError as NonFiniteError
+from fnn.training.fit import fit as fit
+from fnn.training.loop import Report as Report, training as training
+from fnn.training.objective import supervised as supervised
+from fnn.training.step import TrainState as TrainState, train_init as train_init, train_step as train_step
+from fnn.trees import at as at, count as count, l1 as l1, l2 as l2, mask as mask, nbytes as nbytes
 from fnn.wire import wire as wire
 from fnn.wrappers import ensemble as ensemble, mixed_precision as mixed_precision, remat as remat, stack as stack

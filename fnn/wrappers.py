@@ -69,7 +69,7 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
         (3, 4, 4)
     """
     _check_size("stack", size)
-    at_index = block if callable(block) and not isinstance(block, Layer) else lambda _: block
+    at_index: Callable[[Any], Layer] = (lambda _: block) if isinstance(block, Layer) else block
     first = as_layer(at_index(0))
     numbers = [str(number) for number in range(size)]
 
@@ -207,14 +207,14 @@ def mixed_precision(net: Any, compute: Any = jnp.bfloat16) -> Layer:
 
     def cast(tree: Any, dtype: Any) -> Any:
         def one(leaf: Any) -> Any:
-            if not jax.dtypes.issubdtype(leaf.dtype, jnp.floating):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return leaf
             return Spec(leaf.shape, dtype) if isinstance(leaf, Spec) else leaf.astype(dtype)
 
         return jax.tree.map(one, tree)
 
     def outer_dtype(xs: Any) -> Any:
-        found = [leaf.dtype for leaf in jax.tree.leaves(xs) if jax.dtypes.issubdtype(leaf.dtype, jnp.floating)]
+        found = [leaf.dtype for leaf in jax.tree.leaves(xs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         return jnp.result_type(*found) if found else jnp.float32
 
     def plan(made: Layer, *xs: Any) -> Plan:

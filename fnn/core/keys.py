@@ -3,6 +3,7 @@
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -31,7 +32,7 @@ def fold(key: jax.Array, name: str) -> jax.Array:
 def check_key(key: jax.Array) -> None:
     """Raise unless ``key`` is one typed PRNG key."""
     dtype = getattr(key, "dtype", None)
-    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(f"key must be a typed key such as jax.random.key(0), got {type(key).__name__} of dtype {dtype}")
     if key.shape != ():
         raise TypeError(f"key must be one key, got an array of keys of shape {key.shape}; use jax.vmap over keys")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer, Plan, check_names, make_layer
@@ -133,7 +134,7 @@ def _configuration(*functions: Callable[..., Any] | None) -> dict[str, str]:
             value = cell.cell_contents
             if value is None or isinstance(value, Layer) or name.endswith("_init"):
                 continue
-            if isinstance(value, jax.Array) and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 found[name] = show(value)
             elif callable(value) and not isinstance(value, type):
                 found[name] = _function_name(value)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 def check_floating(x: Any) -> None:
     """Raise unless ``x`` has a floating or complex dtype."""
-    if not jax.dtypes.issubdtype(x.dtype, jnp.inexact):
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
         hint = "x.astype(jnp.float32) / 255 for pixels" if x.dtype == jnp.uint8 else "x.astype(jnp.float32)"
         raise TypeError(f"x is {x.dtype}, wanted a floating dtype; convert it first: {hint}")
 

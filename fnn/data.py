@@ -1,0 +1,125 @@
+"""Arrays as batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.keys import check_key, fold
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Shuffled batches of arrays that lie on the device; made by `batches`.
+
+    Attributes:
+        data: A pytree of arrays with a common leading axis.
+        batch_size: Rows of a batch.
+        key: Decides the permutation of every epoch; None keeps the order.
+        epochs: How many passes.
+        start: Number of the first step, counted from the first epoch; a run goes on where it stopped.
+    """
+
+    data: Any
+    batch_size: int
+    key: jax.Array | None
+    epochs: int
+    start: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return rows(self.data) // self.batch_size
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        for step in range(self.start, self.start + len(self)):
+            yield self[step]
+
+    def __getitem__(self, step: int) -> Any:
+        """The batch of step ``step``, whichever epoch that falls in."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        return pick(self.data, self.order(epoch)[index])
+
+    def order(self, epoch: int) -> jax.Array:
+        """Rows of every batch of one epoch, ``(steps_per_epoch, batch_size)`` int32."""
+        return _order(self.key, epoch, rows(self.data), self.batch_size)
+
+
+def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs: int = 1, start: int = 0) -> Batches:
+    """Cut arrays into shuffled batches.
+
+    The remainder of an epoch is dropped; each epoch has another permutation, so no row is left out for good.
+
+    Args:
+        data: Arrays with a common leading axis: a tuple, a dict, any pytree.
+        batch_size: Rows of a batch.
+        key: Decides the permutations, through ``fold(key, "shuffle")``. None keeps the order.
+        epochs: How many passes.
+        start: Number of the first step; a multiple of the steps of an epoch starts a later epoch.
+
+    Returns:
+        An iterable of pytrees like ``data`` with ``batch_size`` rows.
+
+    Raises:
+        ValueError: when the arrays differ in length, are empty, or have fewer rows than a batch.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> for x, y in fnn.batches((jnp.arange(6.0), jnp.arange(6)), 4, key=jax.random.key(0)):
+        ...     print(x.shape, y.shape)
+        (4,) (4,)
+    """
+    data = on_device(data)
+    size = rows(data)
+    if batch_size < 1 or epochs < 0:
+        raise ValueError(f"batch_size must be positive and epochs not negative, got {batch_size} and {epochs}")
+    if batch_size > size:
+        raise ValueError(f"batch_size is {batch_size}, the data has {size} rows; choose batch_size={size} or smaller")
+    if key is not None:
+        check_key(key)
+    return Batches(data, batch_size, key, epochs, start)
+
+
+def is_arrays(data: Any) -> bool:
+    """Whether ``data`` is arrays to be cut into batches, and not an iterable of batches."""
+    return not isinstance(data, Batches | list) and all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(data))
+
+
+def on_device(data: Any) -> Any:
+    """Put arrays on the device once and check that they have the same rows."""
+    data = jax.tree.map(jnp.asarray, data)
+    rows(data)
+    return data
+
+
+def rows(data: Any) -> int:
+    """The common length of the leading axes."""
+    named = [(jax.tree_util.keystr(path) or "data", leaf) for path, leaf in jax.tree.leaves_with_path(data)]
+    if scalars := [name for name, leaf in named if not leaf.shape]:
+        raise ValueError(f"{', '.join(scalars)} has no leading axis of examples")
+    lengths = {leaf.shape[0] for _, leaf in named}
+    if len(lengths) > 1:
+        listed = ", ".join(f"{name} has {leaf.shape[0]}" for name, leaf in named)
+        raise ValueError(f"the arrays differ in their number of rows: {listed}; cut them to the same length")
+    if not lengths or lengths == {0}:
+        raise ValueError("the data is empty: it has no rows")
+    return lengths.pop()
+
+
+def pick(data: Any, indices: jax.Array) -> Any:
+    """The rows ``indices`` of every array; they must be in bounds."""
+    return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), data)
+
+
+@partial(jax.jit, static_argnames=("size", "batch_size"))
+def _order(key: jax.Array | None, epoch: int, size: int, batch_size: int) -> jax.Array:
+    order = jnp.arange(size, dtype=jnp.int32)
+    if key is not None:
+        order = jax.random.permutation(jax.random.fold_in(fold(key, "shuffle"), epoch), order)
+    steps = size // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size)

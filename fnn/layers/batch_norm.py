@@ -1,0 +1,114 @@
+"""Normalisation by the statistics of the batch."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.keys import fold
+from fnn.core.layer import Layer
+from fnn.core.leaf import layer
+from fnn.ops.checks import check_range
+from fnn.ops.normalize import affine, check_normalizable, moments, widen
+
+
+def batch_norm(
+    *,
+    momentum: Any = 0.9,
+    epsilon: Any = 1e-5,
+    axis_name: str | tuple[str, ...] | None = None,
+    scale: bool = True,
+    bias: bool = True,
+    scale_init: Callable[..., jax.Array] = jax.nn.initializers.ones,
+    bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
+    dtype: Any = jnp.float32,
+) -> Layer:
+    """Bring each channel to mean 0 and variance 1 over the batch and space.
+
+    Training uses the statistics of the batch and moves the running ones, ``momentum * running + (1 - momentum) *
+    batch``; otherwise the running ones are used. The variance is the biased one, divided by the count, in both: Keras
+    and Flax do so too, PyTorch's running variance is unbiased. Statistics are float32 whatever x is.
+
+    Args:
+        momentum: How much of the running statistics a step keeps, in [0, 1]; PyTorch's is one minus this. May be
+            traced.
+        epsilon: Added to the variance; may be traced.
+        axis_name: Names of mapped axes (`jax.vmap`, `jax.shard_map`) over which the statistics are averaged too. Under
+            `jax.jit` with sharded arrays leave it None: there the batch is the whole batch.
+        scale: Whether to multiply by a learned scale.
+        bias: Whether to add a learned bias.
+        scale_init: Initializer of the scale.
+        bias_init: Initializer of the bias.
+        dtype: Dtype of the parameters.
+
+    Returns:
+        A layer with state.
+
+        - x: ``(batch, *space, channels)``, floating; ``(channels,)`` too where ``axis_name`` maps over the batch
+        - mask: optional second input, ``(batch,)`` or ``(batch, *space)``: bools or weights of the examples in the
+          statistics of training. With 0 an example is normalised but not counted. Where nothing counts, the running
+          statistics stay
+        - y: the shape and dtype of x
+        - params: ``scale (channels,)``, ``bias (channels,)``
+        - state: ``mean (channels,)``, ``var (channels,)``, float32
+
+    Raises:
+        LayerError: at init, when x has no batch axis or a dtype that is not floating, or mask does not fit x.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.batch_norm()
+        >>> x = jnp.array([[1.0], [3.0]])
+        >>> params, state = net.init(jax.random.key(0), x)
+        >>> y, state = net.apply(params, state, x, train=True)
+        >>> y[:, 0].round(3).tolist(), state["mean"].round(3).tolist()
+        ([-1.0, 1.0], [0.20000000298023224])
+
+    References:
+        Ioffe and Szegedy, Batch normalization, 2015, arXiv:1502.03167.
+    """
+    check_range("momentum", momentum, 0.0, 1.0, closed=True)
+    check_range("epsilon", epsilon, 0.0, math.inf)
+
+    def init(key: jax.Array, x: Any, mask: Any = None) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        check_normalizable(x, 2 if axis_name is None else 1, "(batch, *space, channels)")
+        if mask is not None and (mask.shape != x.shape[: len(mask.shape)] or not 0 < len(mask.shape) < len(x.shape)):
+            raise ValueError(f"mask has shape {mask.shape}, wanted (batch,) or (batch, *space) of x {x.shape}")
+        shape = x.shape[-1:]
+        params = {"scale": scale_init(fold(key, "scale"), shape, dtype)} if scale else {}
+        params |= {"bias": bias_init(fold(key, "bias"), shape, dtype)} if bias else {}
+        return params, {"mean": jnp.zeros(shape, jnp.float32), "var": jnp.ones(shape, jnp.float32)}
+
+    def apply(params: Any, state: Any, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> tuple[Any, Any]:
+        wide = widen(x)
+        mean, var = state["mean"], state["var"]
+        if train:
+            average, counted = _averaging(wide, mask, axis_name)
+            mean, var = moments(wide, average)
+
+            def move(running: jax.Array, batch: jax.Array) -> jax.Array:
+                moved = (momentum * running + (1 - momentum) * batch).astype(running.dtype)
+                return jnp.where(counted, moved, running)
+
+            state = {"mean": move(state["mean"], mean), "var": move(state["var"], var)}
+        y = (wide - mean) * jax.lax.rsqrt(var + epsilon)
+        return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype), state
+
+    return layer(init, apply)
+
+
+def _averaging(
+    x: jax.Array, mask: jax.Array | None, axis_name: str | tuple[str, ...] | None
+) -> tuple[Callable[[jax.Array], jax.Array], Any]:
+    """The mean over all axes but the last, and over the mapped ones; and whether it counts anything."""
+    axes = tuple(range(x.ndim - 1))
+    if mask is None:
+        across = (lambda values: values) if axis_name is None else lambda values: jax.lax.pmean(values, axis_name)
+        return lambda values: across(jnp.mean(values, axes)), True
+    total = (lambda values: values) if axis_name is None else lambda values: jax.lax.psum(values, axis_name)
+    weight = mask.astype(x.dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+    count = total(jnp.sum(weight) * math.prod(x.shape[mask.ndim : -1]))
+    divisor = jnp.where(count > 0, count, 1)
+    return lambda values: total(jnp.sum(values * weight, axes)) / divisor, count > 0

@@ -1,0 +1,255 @@
+"""Windows that slide over space: their geometry, and the arithmetic of convolution.
+
+Every convolution of fnn is computed here. Arrays are channels last, ``(batch, *space, channels)``, and kernels are
+``(*window, channels // groups, features)``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from fnn.ops.checks import check_positive_int
+from fnn.ops.linear import linear
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+_AXES = {1: "time", 2: "height, width", 3: "depth, height, width"}
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: int | tuple[int, ...] = 1,
+    padding: Padding = "SAME",
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Slide ``kernel`` over the space of ``x``, in the dtype of ``x``.
+
+    Args:
+        x: ``(batch, *space, channels)``.
+        kernel: ``(*window, channels // groups, features)``.
+        strides: Step of the window along each spatial axis.
+        padding: See `resolve_padding`.
+        dilation: Distance between neighbouring elements of the window.
+        groups: Number of equal parts of the channels, each of which makes its own part of the features.
+
+    Returns:
+        ``(batch, *space', features)``, where ``space'`` is what `output_sizes` returns.
+    """
+    space = kernel.ndim - 2
+    check_rank(x, space)
+    check_groups(x.shape[-1], kernel.shape[-1], groups)
+    check_channels(x, kernel.shape[-2] * groups)
+    strides, dilation = per_axis("strides", strides, space), per_axis("dilation", dilation, space)
+    window = dilated(kernel.shape[:-2], dilation)
+    sizes = x.shape[1:-1]
+    pairs = resolve_padding(padding, sizes, window, strides)
+    output_sizes(sizes, window, strides, pairs)
+    if set(kernel.shape[:-2]) == set(strides) == {1} and set(pairs) == {(0, 0)} and groups == 1:
+        return linear(x, kernel.reshape(kernel.shape[-2:]))
+    return lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        strides,
+        pairs,
+        rhs_dilation=dilation,
+        dimension_numbers=_channels_last(space),
+        feature_group_count=groups,
+    )
+
+
+def convolve_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: int | tuple[int, ...] = 1,
+    padding: Padding = "SAME",
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Put a flipped ``kernel``, weighted by ``x``, at every stride and add up, in the dtype of ``x``.
+
+    Along one axis of size n the sum has the full size ``(n - 1) * strides + (window - 1) * dilation + 1``. ``padding``
+    says how much of it is cut off: explicit pairs as they are; ``"SAME"`` leaves ``n * strides``, centred; ``"VALID"``
+    leaves it whole. Where strides exceed the dilated window, both strings add zeros at the end, up to ``n * strides``.
+
+    Args:
+        x: ``(batch, *space, channels)``.
+        kernel: ``(*window, channels // groups, features)``.
+        strides: Distance in the output between neighbours in x.
+        padding: What is cut off: ``"SAME"``, ``"VALID"``, an int, or one int or pair for each axis.
+        dilation: Distance between neighbouring elements of the window.
+        groups: Number of equal parts of the channels, each of which makes its own part of the features.
+
+    Returns:
+        ``(batch, *space', features)``.
+    """
+    space = kernel.ndim - 2
+    check_rank(x, space)
+    check_groups(x.shape[-1], kernel.shape[-1], groups)
+    check_channels(x, kernel.shape[-2] * groups)
+    strides, dilation = per_axis("strides", strides, space), per_axis("dilation", dilation, space)
+    window = dilated(kernel.shape[:-2], dilation)
+    sizes = x.shape[1:-1]
+    cuts = _resolve_cuts(padding, window, strides)
+    for axis, (size, extent, stride, (low, high)) in enumerate(zip(sizes, window, strides, cuts), start=1):
+        full = (size - 1) * stride + extent
+        if size < 1 or full - low - high < 1:
+            raise ValueError(
+                f"nothing is left of axis {axis}: its full size is {max(full, 0)} and padding cuts off {low} and "
+                f"{high}; use less padding"
+            )
+    return lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (1,) * space,
+        [(extent - 1 - low, extent - 1 - high) for extent, (low, high) in zip(window, cuts)],
+        lhs_dilation=strides,
+        rhs_dilation=dilation,
+        dimension_numbers=_channels_last(space),
+        feature_group_count=groups,
+    )
+
+
+def _channels_last(space: int) -> lax.ConvDimensionNumbers:
+    axes = tuple(range(1, space + 1))
+    image = (0, space + 1, *axes)
+    return lax.ConvDimensionNumbers(image, (space + 1, space, *range(space)), image)
+
+
+def _resolve_cuts(padding: Padding, window: tuple[int, ...], strides: tuple[int, ...]) -> Pairs:
+    padding = check_padding(padding, len(window))
+    if not isinstance(padding, str):
+        return padding
+    excess = [extent - stride for extent, stride in zip(window, strides)]
+    if padding == "VALID":
+        return tuple((0, min(over, 0)) for over in excess)
+    return tuple((max(over, 0) // 2, over - max(over, 0) // 2) for over in excess)
+
+
+def resolve_padding(
+    padding: Padding, sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
+) -> Pairs:
+    """Turn ``padding`` into the pair of zeros, or elements, before and after each spatial axis.
+
+    Args:
+        padding: ``"VALID"``: none. ``"SAME"``: as many as make the output ``ceil(size / stride)`` long, the odd one at
+            the end. An int: at both ends of every axis. A sequence: an int or a pair ``(low, high)`` for each axis.
+        sizes: Sizes of the spatial axes.
+        window: Extents of the window, with its dilation.
+        strides: Steps of the window.
+
+    Returns:
+        A pair for each axis.
+    """
+    padding = check_padding(padding, len(window))
+    if padding == "VALID":
+        return ((0, 0),) * len(window)
+    if not isinstance(padding, str):
+        return padding
+    totals = [
+        max((-(-size // stride) - 1) * stride + extent - size, 0)
+        for size, extent, stride in zip(sizes, window, strides)
+    ]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def output_sizes(
+    sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], pairs: Pairs
+) -> tuple[int, ...]:
+    """Count the places of a window along each spatial axis; raise where there is none."""
+    for axis, (size, extent, (low, high)) in enumerate(zip(sizes, window, pairs), start=1):
+        if size < 1:
+            raise ValueError(f"axis {axis} of x is empty, wanted at least one element")
+        if extent > size + low + high:
+            padded = f" ({size} with padding {low} and {high})" if low or high else ""
+            raise ValueError(
+                f"the window spans {extent} and axis {axis} of x has size {size + low + high}{padded}; use a smaller "
+                'window, more padding (padding="SAME") or a larger x'
+            )
+    return tuple(
+        (size + low + high - extent) // stride + 1
+        for size, extent, stride, (low, high) in zip(sizes, window, strides, pairs)
+    )
+
+
+def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Extents of a window whose elements are ``dilation`` apart."""
+    return tuple((size - 1) * step + 1 for size, step in zip(window, dilation))
+
+
+def per_axis(name: str, value: int | tuple[int, ...], space: int) -> tuple[int, ...]:
+    """Give every spatial axis its own positive int."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,) * space
+    if len(values) != space:
+        raise ValueError(f"{name} has {len(values)} entries and the window {space}; give one int, or one for each axis")
+    for one in values:
+        check_positive_int(name, one)
+    return values
+
+
+def check_window(window: Any) -> None:
+    """Raise unless ``window`` is a tuple of positive ints."""
+    sizes = window if isinstance(window, tuple) else ()
+    if not sizes or not all(hasattr(size, "__index__") and size > 0 and size is not True for size in sizes):
+        fix = f"({window},) for a sequence, ({window}, {window}) for images" if isinstance(window, int) else "(3, 3)"
+        raise ValueError(
+            f"window must be a tuple of positive ints, one for each spatial axis, got {window!r}; write {fix}"
+        )
+
+
+def check_padding(padding: Any, space: int) -> str | Pairs:
+    """Raise unless ``padding`` is one of the forms of `resolve_padding`; write ints out as pairs."""
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise ValueError(f'padding must be "SAME", "VALID", an int, or pairs (low, high), got {padding!r}')
+        return padding
+    entries = tuple(padding) if isinstance(padding, tuple | list) else (padding,) * space
+    pairs = tuple(tuple(entry) if isinstance(entry, tuple | list) else (entry, entry) for entry in entries)
+    if len(pairs) != space:
+        raise ValueError(
+            f"padding has {len(pairs)} entries and the window {space} axes, got {padding!r}; "
+            f"give one int, or a pair (low, high) for each axis: {((1, 1),) * space}"
+        )
+    for pair in pairs:
+        if len(pair) != 2 or not all(hasattr(side, "__index__") and not isinstance(side, bool) for side in pair):
+            raise ValueError(f'padding must be "SAME", "VALID", an int, or pairs (low, high), got {padding!r}')
+        if min(pair) < 0:
+            raise ValueError(f"padding must not be negative, got {padding!r}; crop x in place of it: x[:, 1:-1]")
+    return pairs
+
+
+def check_rank(x: Any, space: int) -> None:
+    """Raise unless ``x`` has a batch axis, ``space`` spatial axes and channels."""
+    rank = len(x.shape)
+    if rank == space + 2:
+        return
+    if rank == space + 1:
+        fix = "add the channel axis, x[..., None], or the batch axis, x[None]"
+    elif rank > space + 2:
+        fix = f"give the window {rank - 2} entries, or join leading axes into the batch: x.reshape(-1, *x.shape[-{space + 2}:])"
+    else:
+        fix = f"give the window {rank - 2} entries" if rank > 2 else "reshape it"
+    wanted = f"(batch, {_AXES.get(space, '*space')}, channels)"
+    raise ValueError(f"x has {rank} axes, wanted {space + 2}: {wanted}; {fix}")
+
+
+def check_channels(x: Any, channels: int) -> None:
+    """Raise unless the last axis of ``x`` has the size that the kernel was made for."""
+    if x.shape[-1] != channels:
+        raise ValueError(f"x has {x.shape[-1]} channels, and the kernel was made for {channels}; the last axis counts")
+
+
+def check_groups(channels: int, features: int, groups: int) -> None:
+    """Raise unless ``groups`` divides both."""
+    for name, size in (("x has {} channels", channels), ("features is {}", features)):
+        if size % groups:
+            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            raise ValueError(
+                f"{name.format(size)}, which groups={groups} does not divide; choose groups from {divisors[:12]}"
+            )

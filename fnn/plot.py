@@ -1,0 +1,170 @@
+"""Pictures that help to understand a network. They read arrays only; matplotlib is the extra ``plot``.
+
+Every function returns a `matplotlib.figure.Figure` that no window holds: save it with ``figure.savefig("name.png")``,
+or let a notebook show it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def learning_curves(history: Mapping[str, Any]) -> Figure:
+    """Draw every metric over the epochs, training beside validation.
+
+    Args:
+        history: From `fnn.fit`: by name one value for each epoch. ``"validation/loss"`` is drawn beside ``"loss"``.
+
+    Returns:
+        A figure with one panel for each metric.
+
+    Raises:
+        ValueError: when the history is empty.
+
+    Example:
+        >>> import fnn.plot
+        >>> figure = fnn.plot.learning_curves({"loss": [1.0, 0.5], "validation/loss": [1.1, 0.8]})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['loss']
+    """
+    curves = {name: np.asarray(values) for name, values in history.items() if name != "step" and np.ndim(values) == 1}
+    if not curves:
+        raise ValueError("the history is empty: there is nothing to draw")
+    panels = list(dict.fromkeys(name.removeprefix("validation/") for name in curves))
+    figure, axes = _panels(len(panels), columns=3, size=(4.2, 3.2))
+    for panel, name in zip(axes, panels):
+        for label, key in (("training", name), ("validation", f"validation/{name}")):
+            if key in curves:
+                epochs = np.arange(1, len(curves[key]) + 1)
+                panel.plot(epochs, curves[key], label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
+        panel.set(title=name, xlabel="epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    return figure
+
+
+def confusion(matrix: Any, names: Sequence[str] | None = None) -> Figure:
+    """Draw a confusion matrix: rows are the true classes, columns the predicted ones.
+
+    Colours show the share of each row, numbers count examples.
+
+    Args:
+        matrix: Counts, ``(classes, classes)``, such as `fnn.confusion_matrix` computes.
+        names: Names of the classes.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ValueError: when the matrix is not square.
+
+    Example:
+        >>> import fnn.plot
+        >>> figure = fnn.plot.confusion([[8, 2], [0, 5]], names=["cat", "dog"])
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"a confusion matrix is square, got {matrix.shape}")
+    classes = len(matrix)
+    names = [str(label) for label in (range(classes) if names is None else names)]
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = max(3.5, 0.52 * classes + 1.4)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if classes <= 20:
+        for row, column in np.ndindex(matrix.shape):
+            if matrix[row, column]:
+                color = "white" if share[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{matrix[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    turn = max(map(len, names)) > 3
+    axes.set_xticks(range(classes), names, rotation=45 if turn else 0, ha="right" if turn else "center")
+    axes.set_yticks(range(classes), names)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def filters(kernel: Any) -> Figure:
+    """Draw the filters of a first convolution as small pictures.
+
+    Args:
+        kernel: ``(height, width, channels, features)``; filters on three channels are drawn in colour, others as the
+            mean over channels.
+
+    Returns:
+        A figure with one panel for each filter; a symmetric scale makes zero white where it is not in colour.
+
+    Raises:
+        ValueError: when the kernel is not of rank 4.
+
+    Example:
+        >>> import fnn.plot, numpy as np
+        >>> len(fnn.plot.filters(np.ones((3, 3, 1, 8))).axes)
+        8
+    """
+    kernel = np.asarray(kernel, dtype=np.float32)
+    if kernel.ndim != 4:
+        raise ValueError(f"a kernel of images is (height, width, channels, features), got {kernel.shape}")
+    features = kernel.shape[-1]
+    figure, axes = _panels(features, columns=8, size=(0.9, 0.9))
+    limit = np.abs(kernel).max() or 1.0
+    for number, panel in enumerate(axes):
+        picture = kernel[..., number]
+        if picture.shape[-1] == 3:
+            panel.imshow(np.clip(picture / (2 * limit) + 0.5, 0, 1))
+        else:
+            panel.imshow(picture.mean(axis=-1), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def decision_surface(function: Callable[[Any], Any], x: Any, target: Any, *, steps: int = 200) -> Figure:
+    """Draw what a network of two inputs answers on the plane, with the data on top.
+
+    Args:
+        function: Maps points ``(n, 2)`` to one score each, ``(n,)`` or ``(n, 1)``.
+        x: Data points, ``(n, 2)``.
+        target: One class for each point, ``(n,)`` or ``(n, 1)``.
+        steps: Points of the grid along each axis.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ValueError: when x is not ``(n, 2)``.
+
+    Example:
+        >>> import fnn.plot, numpy as np
+        >>> figure = fnn.plot.decision_surface(lambda x: x[:, 0], np.eye(2), np.arange(2), steps=10)
+    """
+    x, target = np.asarray(x), np.asarray(target).reshape(-1)
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(f"a decision surface needs points on a plane, (n, 2), got {x.shape}")
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = 0.25 * np.maximum(high - low, 1e-6)
+    grid = np.meshgrid(*(np.linspace(a, b, steps) for a, b in zip(low - margin, high + margin)))
+    points = np.stack([axis.ravel() for axis in grid], axis=-1).astype(np.float32)
+    scores = np.asarray(function(points)).reshape(steps, steps)
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    surface = axes.contourf(*grid, scores, levels=20, cmap="RdBu_r", alpha=0.8)
+    for label, marker in zip(np.unique(target), "os^Dv*"):
+        mine = target == label
+        axes.scatter(*x[mine].T, marker=marker, s=90, edgecolor="black", color="white", label=f"target {label:g}")
+    axes.set(xlabel="input 1", ylabel="input 2")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=6, frameon=False)
+    figure.colorbar(surface, label="output")
+    return figure
+
+
+def _panels(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(count)]

@@ -1,0 +1,1 @@
+"""Training: an objective, a step, a loop over steps, and `fit` as a thin assembly of them."""

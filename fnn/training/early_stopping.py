@@ -1,0 +1,81 @@
+"""Stopping when a measured value no longer improves."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Patience(NamedTuple):
+    """What early stopping remembers.
+
+    Attributes:
+        best: The best value so far.
+        best_epoch: The epoch, counted from 1, that gave it; 0 before the first.
+        waited: Epochs since then.
+    """
+
+    best: float
+    best_epoch: int
+    waited: int
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """The rule of early stopping, as pure functions; made by `early_stopping`."""
+
+    patience: int
+    monitor: str
+    maximize: bool
+    minimum_change: float
+    restore: bool
+
+    def init(self) -> Patience:
+        """What is remembered before the first epoch."""
+        return Patience(float("-inf") if self.maximize else float("inf"), 0, 0)
+
+    def update(self, memory: Patience, value: float, epoch: int) -> Patience:
+        """Take in the value of one epoch; ``best_epoch == epoch`` afterwards means that it is the best so far."""
+        gain = value - memory.best if self.maximize else memory.best - value
+        if gain > self.minimum_change:
+            return Patience(value, epoch, 0)
+        return memory._replace(waited=memory.waited + 1)
+
+    def is_over(self, memory: Patience) -> bool:
+        """Whether the patience is used up."""
+        return memory.waited >= self.patience
+
+
+def early_stopping(
+    patience: int,
+    *,
+    monitor: str = "validation/loss",
+    maximize: bool = False,
+    minimum_change: float = 0.0,
+    restore: bool = True,
+) -> EarlyStopping:
+    """Stop `fit` when a value has not improved for some epochs.
+
+    Args:
+        patience: Epochs without improvement after which to stop.
+        monitor: Name of a column of the history, such as ``"validation/accuracy"``.
+        maximize: Whether larger is better.
+        minimum_change: An improvement is more than this.
+        restore: Whether `fit` returns the best state and not the last.
+
+    Returns:
+        A rule for ``fit(..., early_stopping=...)``; its ``init``, ``update`` and ``is_over`` serve loops of your own.
+
+    Raises:
+        ValueError: when patience is no positive int.
+
+    Example:
+        >>> import fnn
+        >>> rule = fnn.early_stopping(2)
+        >>> memory = rule.init()
+        >>> for epoch, loss in enumerate([1.0, 0.5, 0.6, 0.7], start=1):
+        ...     memory = rule.update(memory, loss, epoch)
+        >>> memory.best_epoch, rule.is_over(memory)
+        (2, True)
+    """
+    if not isinstance(patience, int) or patience < 1:
+        raise ValueError(f"patience must be a positive int, got {patience!r}")
+    return EarlyStopping(patience, monitor, maximize, minimum_change, restore)

@@ -1,0 +1,161 @@
+"""Measuring a network on data, and asking it for predictions."""
+
+from collections.abc import Callable
+from functools import lru_cache, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.layer import Layer
+from fnn.data import is_arrays, on_device, pick, rows
+from fnn.training.objective import Supervised
+from fnn.training.step import Objective
+
+
+def evaluate(
+    objective: Objective,
+    params: Any,
+    state: Any,
+    data: Any,
+    *,
+    batch_size: int = 256,
+    key: jax.Array | None = None,
+) -> dict[str, Any]:
+    """Measure loss and metrics over a data set, without training.
+
+    With an objective of `supervised` the last batch is padded and the padding masked: every metric is exact whatever
+    the batch size, and one executable serves all batches. Other objectives are averaged over batches, weighted by
+    their rows.
+
+    Args:
+        objective: What to measure.
+        params: The network's parameters.
+        state: The network's state.
+        data: Arrays, as `fit` takes them, or an iterable of batches.
+        batch_size: Rows at a time.
+        key: For objectives that draw random numbers in evaluation too.
+
+    Returns:
+        By name, ``"loss"`` and the metrics: floats, or the arrays that streaming metrics compute.
+
+    Raises:
+        ValueError: when the data is empty or its arrays differ in length.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp, optax
+        >>> net = fnn.dense(1)
+        >>> x, y = jnp.ones((10, 3)), jnp.zeros((10, 1))
+        >>> params, state = net.init(jax.random.key(0), x)
+        >>> objective = fnn.supervised(net, optax.losses.squared_error)
+        >>> sorted(fnn.evaluate(objective, params, state, (x, y)))
+        ['loss']
+    """
+    if is_arrays(data):
+        data = on_device(data)
+        windows = _windows(data, min(batch_size, rows(data)))
+    else:
+        windows = ((batch, None) for batch in data)
+    if isinstance(objective, Supervised):
+        return _evaluate_supervised(objective, params, state, windows)
+    return _evaluate_any(objective, params, state, windows, key)
+
+
+def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256) -> Any:
+    """Apply a network to many examples, a batch at a time.
+
+    Args:
+        net: A network whose inputs and outputs have the examples on their leading axis.
+        params: Its parameters.
+        state: Its state.
+        *xs: Its inputs, with any number of rows.
+        batch_size: Rows at a time; the last batch is padded, so one executable serves all.
+
+    Returns:
+        The outputs, with as many rows as the inputs.
+
+    Raises:
+        ValueError: when the inputs are empty or differ in length.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> net = fnn.dense(2)
+        >>> params, state = net.init(jax.random.key(0), jnp.ones((1, 3)))
+        >>> fnn.predict(net, params, state, jnp.ones((1000, 3))).shape
+        (1000, 2)
+    """
+    xs = on_device(xs)
+    size = rows(xs)
+    run = _compile_predict(net)
+    parts = [run(params, state, xs, window) for _, window in _windows(xs, min(batch_size, size))]
+    return jax.tree.map(lambda *ys: jnp.concatenate(ys)[:size], *parts)
+
+
+def _windows(data: Any, batch_size: int) -> Any:
+    """Pairs of the data and the rows of one batch: ``batch_size`` indices, those past the end are padding."""
+    for start in range(0, rows(data), batch_size):
+        yield data, np.arange(start, start + batch_size, dtype=np.int32)
+
+
+def _evaluate_supervised(objective: Supervised, params: Any, state: Any, windows: Any) -> dict[str, Any]:
+    compiled = _compile_statistics(objective)
+    waiting = [compiled(params, state, data, window) for data, window in windows]
+    if not waiting:
+        raise ValueError("the data is empty: it has no batches")
+    parts, found = jax.device_get(waiting), {}
+    for name, metric in objective.streaming_metrics().items():
+        total = reduce(metric.merge, (_wide(part[name]) for part in parts))
+        value = np.asarray(metric.compute(total))
+        found[name] = value if value.shape else value.item()
+    return found
+
+
+def _evaluate_any(objective: Objective, params: Any, state: Any, windows: Any, key: Any) -> dict[str, Any]:
+    compiled = _compile_objective(objective)
+    sums: dict[str, Any] = {}
+    total = 0
+    for data, window in windows:
+        size = rows(data)
+        batch = data if window is None else pick(data, window[window < size])
+        count = rows(batch)
+        metrics = jax.device_get(compiled(params, state, batch, key))
+        total += count
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + np.float64(value) * count
+    if not total:
+        raise ValueError("the data is empty: it has no batches")
+    return {name: (value / total).item() for name, value in sums.items()}
+
+
+def _wide(stats: Any) -> Any:
+    """Statistics of one batch are float32 on the device; the sums over a data set are float64 on the host."""
+    return jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, stats)
+
+
+@lru_cache(maxsize=32)
+def _compile_statistics(objective: Supervised) -> Callable[..., Any]:
+    def run(params: Any, state: Any, data: Any, window: Any) -> Any:
+        size = rows(data)
+        if window is None:
+            return objective.statistics(params, state, data, jnp.ones(size))
+        return objective.statistics(params, state, pick(data, jnp.minimum(window, size - 1)), window < size)
+
+    return jax.jit(run)
+
+
+@lru_cache(maxsize=32)
+def _compile_objective(objective: Objective) -> Callable[..., Any]:
+    def run(params: Any, state: Any, batch: Any, key: Any) -> Any:
+        loss, (_, metrics) = objective(params, state, batch, key=key, train=False)
+        return {"loss": loss, **metrics}
+
+    return jax.jit(run)
+
+
+@lru_cache(maxsize=32)
+def _compile_predict(net: Layer) -> Callable[..., Any]:
+    def run(params: Any, state: Any, xs: Any, window: Any) -> Any:
+        return net.apply(params, state, *pick(xs, jnp.minimum(window, rows(xs) - 1)))[0]
+
+    return jax.jit(run)

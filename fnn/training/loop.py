@@ -1,0 +1,179 @@
+"""The loop over steps, as a generator of reports."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.specs import Spec, specs
+from fnn.data import Batches, pick
+
+SECONDS_PER_REPORT = 0.2
+STEPS_PER_CALL = 1024  # at most: the size of the buffer that collects metrics
+
+Step = Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+
+
+class Report(NamedTuple):
+    """News from the loop.
+
+    Attributes:
+        run: The state after the reported steps; a copy, yours to keep.
+        metrics: By name, one value for each step since the last report, NumPy arrays ``(steps, *shape)``.
+        steps: How many steps this report covers.
+    """
+
+    run: Any
+    metrics: dict[str, np.ndarray]
+    steps: int
+
+
+def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None = None) -> Iterator[Report]:
+    """Run a step over batches; the loop is the caller's own ``for``.
+
+    ``step`` is compiled here. For `fnn.batches` the data stays on the device and, where that is faster, many steps run
+    within one compiled call. On a CPU a step with a convolution runs call by call, since XLA is slow at convolutions
+    within a loop there (jax-ml/jax#12868).
+
+    Args:
+        step: Any pure ``step(run, batch) -> (run, metrics)``, such as `train_step` makes.
+        run: Any pytree of arrays. It is copied, never changed.
+        batches: `fnn.batches`, or any iterable of batches of one shape.
+        every: Steps for each report. None: as many as take about a fifth of a second, or one for an iterable; a report
+            never spans two epochs.
+
+    Yields:
+        `Report`: the state and the metrics of the steps since the report before.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp, optax
+        >>> net, optimizer = fnn.dense(1), optax.sgd(0.1)
+        >>> step = fnn.train_step(fnn.supervised(net, optax.losses.squared_error), optimizer)
+        >>> x, y = jnp.ones((8, 2)), jnp.ones((8, 1))
+        >>> run = fnn.train_init(net, optimizer, jax.random.key(0), x)
+        >>> for report in fnn.training(step, run, fnn.batches((x, y), 4, epochs=5), every=2):
+        ...     run = report.run
+        >>> int(run.step)
+        10
+    """
+    if every is not None and every < 1:
+        raise ValueError(f"every must be a positive number of steps, got {every}")
+    run = _copy(run)
+    if isinstance(batches, Batches):
+        yield from _over_arrays(step, run, batches, every)
+    else:
+        yield from _over_iterable(step, run, batches, every or 1)
+
+
+def _over_iterable(step: Step, run: Any, batches: Iterable[Any], every: int) -> Iterator[Report]:
+    compiled, waiting = _compile(step), []
+    for batch in batches:
+        run, metrics = compiled(run, batch)
+        waiting.append(metrics)
+        if len(waiting) == every:
+            yield Report(_copy(run), _stack(waiting), len(waiting))
+            waiting = []
+    if waiting:
+        yield Report(_copy(run), _stack(waiting), len(waiting))
+
+
+def _over_arrays(step: Step, run: Any, batches: Batches, every: int | None) -> Iterator[Report]:
+    data, at, end = batches.data, batches.start, batches.start + len(batches)
+    per_epoch = batches.steps_per_epoch
+    many = _advance_looped if _loops_well(step, run, batches) else _advance_singly
+    epoch, order, count = -1, None, every or 1
+    while at < end:
+        if at // per_epoch != epoch:
+            epoch = at // per_epoch
+            order = batches.order(epoch)
+        index = at % per_epoch
+        steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL)
+        began = time.perf_counter()
+        run, metrics = many(step, run, data, order, index, steps)
+        seconds = time.perf_counter() - began
+        if every is None:  # the first call's time is mostly compilation and says nothing
+            wanted = steps * SECONDS_PER_REPORT / seconds if at > batches.start else 16
+            count = int(min(max(wanted, 1), 16 * count))
+        at += steps
+        yield Report(_copy(run), metrics, steps)
+
+
+def _advance_looped(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
+    run, buffers = _compile_looped(step)(run, data, order, index, steps)
+    return run, jax.tree.map(lambda values: values[:steps], jax.device_get(buffers))
+
+
+def _advance_singly(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
+    compiled, waiting = _compile_picking(step), []
+    for number in range(index, index + steps):
+        run, metrics = compiled(run, data, order, number)
+        waiting.append(metrics)
+    return run, _stack(waiting)
+
+
+@lru_cache(maxsize=32)
+def _traced(step: Step) -> Step:
+    return jax.jit(step)  # one trace, shared by all that compile the step
+
+
+@lru_cache(maxsize=32)
+def _compile(step: Step) -> Callable[..., Any]:
+    return jax.jit(lambda run, batch: _traced(step)(run, batch), donate_argnums=0)
+
+
+@lru_cache(maxsize=32)
+def _compile_picking(step: Step) -> Callable[..., Any]:
+    def advance(run: Any, data: Any, order: jax.Array, index: jax.Array) -> Any:
+        return _traced(step)(run, pick(data, order[index]))
+
+    return jax.jit(advance, donate_argnums=0)
+
+
+@lru_cache(maxsize=32)
+def _compile_looped(step: Step) -> Callable[..., Any]:
+    """``steps`` is traced, so that calls of any length share one executable."""
+
+    @partial(jax.jit, donate_argnums=0)
+    def advance(run: Any, data: Any, order: jax.Array, index: jax.Array, steps: jax.Array) -> Any:
+        size = min(len(order), STEPS_PER_CALL)
+        _, spec = jax.eval_shape(_traced(step), run, pick(data, order[0]))
+        buffers = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), spec)
+
+        def body(number: jax.Array, carry: Any) -> Any:
+            run, buffers = carry
+            run, metrics = _traced(step)(run, pick(data, order[index + number]))
+            return run, jax.tree.map(lambda buffer, value: buffer.at[number].set(value), buffers, metrics)
+
+        return jax.lax.fori_loop(0, steps, body, (run, buffers))
+
+    return advance
+
+
+@lru_cache(maxsize=64)
+def _has_convolution(step: Step, run_spec: Any, batch_spec: Any) -> bool:
+    run, batch = (jax.tree.unflatten(tree, leaves) for tree, leaves in (run_spec, batch_spec))
+    return "conv_general_dilated" in str(jax.make_jaxpr(_traced(step))(run, batch))
+
+
+def _loops_well(step: Step, run: Any, batches: Batches) -> bool:
+    if jax.default_backend() != "cpu":
+        return True
+    cut = lambda leaf: Spec((batches.batch_size, *leaf.shape[1:]), leaf.dtype)
+    return not _has_convolution(step, _hashable(specs(run)), _hashable(jax.tree.map(cut, batches.data)))
+
+
+def _hashable(tree: Any) -> Any:
+    return jax.tree.structure(tree), tuple(jax.tree.leaves(tree))
+
+
+@jax.jit
+def _copy(run: Any) -> Any:
+    return jax.tree.map(jnp.copy, run)
+
+
+def _stack(waiting: list[Any]) -> dict[str, np.ndarray]:
+    return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(waiting))
