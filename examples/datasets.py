@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -40,7 +39,7 @@ class Dataset(NamedTuple):
 
     Attributes:
         x_train: Images ``(examples, height, width, channels)`` in [0, 1], or rows ``(examples, columns)``; float32.
-        y_train: Class numbers, int32, or the quantity to predict, float32: ``(examples,)``.
+        y_train: Class numbers ``(examples,)``, int32; or the quantity to predict ``(examples, 1)``, float32.
         x_test: Like ``x_train``.
         y_test: Like ``y_train``.
         classes: Name of each class number; empty for regression.
@@ -146,8 +145,6 @@ def _download(file: File, folder: Path) -> Path:
             return _transfer(address, folder / file.name, file.sha256)
         except (OSError, HTTPException, DatasetError) as error:
             failures.append(f"  {address}: {error}")
-            if isinstance(error, HTTPError):
-                error.close()
     raise DatasetError("\n".join(failures))
 
 
@@ -388,7 +385,8 @@ def _diabetes() -> Dataset:
 
     # Not scaled: scikit-learn's scaled columns have seen the patients that are held out here.
     table: Any = load_diabetes(scaled=False)
-    return _hold_out(table.data, table.target.astype(np.float32), 0.2)._replace(columns=tuple(table.feature_names))
+    y = table.target[:, None].astype(np.float32)
+    return _hold_out(table.data, y, 0.2)._replace(columns=tuple(table.feature_names))
 
 
 def _california() -> Dataset:
@@ -406,7 +404,8 @@ def _california() -> Dataset:
         raise _damaged(path, "it has infinite or missing numbers, or districts without households", "neither")
     ratios = (income, age, rooms / households, bedrooms / households, population, population / households)
     x = np.stack((*ratios, latitude, longitude), 1)
-    return _hold_out(x, (value / 100_000).astype(np.float32), 0.2)._replace(columns=_CALIFORNIA_COLUMNS)
+    y = (value[:, None] / 100_000).astype(np.float32)
+    return _hold_out(x, y, 0.2)._replace(columns=_CALIFORNIA_COLUMNS)
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {

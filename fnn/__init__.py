@@ -8,8 +8,19 @@ from fnn.core.layer import Layer as Layer
 from fnn.core.leaf import layer as layer
 from fnn.core.views import bind as bind, init_state as init_state, stateless as stateless
 from fnn.data import Batches as Batches, batches as batches
+from fnn.layers.activation import prelu as prelu, step as step
+from fnn.layers.batch_norm import batch_norm as batch_norm
 from fnn.layers.conv import conv as conv
 from fnn.layers.dense import dense as dense
+from fnn.layers.dropout import drop_path as drop_path, dropout as dropout, gaussian_noise as gaussian_noise
+from fnn.layers.embedding import embedding as embedding
+from fnn.layers.gated import glu as glu, swiglu as swiglu
+from fnn.layers.norm import (
+    group_norm as group_norm,
+    instance_norm as instance_norm,
+    layer_norm as layer_norm,
+    rms_norm as rms_norm,
+)
 from fnn.layers.pool import max_pool as max_pool
 from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
 from fnn.metrics import (

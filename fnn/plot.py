@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -124,13 +125,17 @@ def filters(kernel: Any) -> Figure:
     return figure
 
 
-def decision_surface(function: Callable[[Any], Any], x: Any, target: Any, *, steps: int = 200) -> Figure:
+def decision_surface(
+    function: Callable[[Any], Any], x: Any, target: Any, *, boundary: float | None = None, steps: int = 200
+) -> Figure:
     """Draw what a network of two inputs answers on the plane, with the data on top.
 
     Args:
         function: Maps points ``(n, 2)`` to one score each, ``(n,)`` or ``(n, 1)``.
         x: Data points, ``(n, 2)``.
         target: One class for each point, ``(n,)`` or ``(n, 1)``.
+        boundary: The score at which the decision changes, such as 0 for logits: a line is drawn there, and white is
+            centred on it.
         steps: Points of the grid along each axis.
 
     Returns:
@@ -153,7 +158,10 @@ def decision_surface(function: Callable[[Any], Any], x: Any, target: Any, *, ste
     scores = np.asarray(function(points)).reshape(steps, steps)
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
-    surface = axes.contourf(*grid, scores, levels=20, cmap="RdBu_r", alpha=0.8)
+    norm = None if boundary is None else CenteredNorm(boundary)
+    surface = axes.contourf(*grid, scores, levels=20, norm=norm, cmap="RdBu_r", alpha=0.8)
+    if boundary is not None and scores.min() < boundary < scores.max():
+        axes.contour(*grid, scores, levels=[boundary], colors="black", linewidths=1.2)
     for label, marker in zip(np.unique(target), "os^Dv*"):
         mine = target == label
         axes.scatter(*x[mine].T, marker=marker, s=90, edgecolor="black", color="white", label=f"target {label:g}")

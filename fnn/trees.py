@@ -122,7 +122,7 @@ def l1(params: Any, *patterns: str) -> jax.Array:
         *patterns: As in `mask`; none: every leaf.
 
     Returns:
-        A scalar, float32 also where leaves are bfloat16.
+        A scalar, float32 also where leaves are bfloat16. Its gradient is the sign, 0 for a weight of 0.
 
     Raises:
         ValueError: when a pattern matches no leaf.
@@ -133,7 +133,8 @@ def l1(params: Any, *patterns: str) -> jax.Array:
         >>> float(fnn.l1(params, "*kernel"))
         3.0
     """
-    return _total(jnp.abs, params, patterns)
+    # jnp.abs has gradient 1 at 0, which would move weights away from where the penalty wants them.
+    return _total(lambda leaf: jnp.where(leaf == 0, 0, jnp.abs(leaf)), params, patterns)
 
 
 def l2(params: Any, *patterns: str) -> jax.Array:

@@ -91,6 +91,8 @@ CATALOG = [
     Row("remat", lambda: fnn.remat(fnn.serial(fnn.dense(3), fnn.dropout(0.2))), (ROWS,)),
     Row("wire", lambda: fnn.wire(_wired, shared=fnn.dense(4), blocks=[fnn.dense(4), fnn.batch_norm()]), (ROWS,)),
     Row("wire tied", lambda: fnn.wire(_tied, embedding=fnn.embedding(6, 4)), (IDS,)),
-    Row("wire of two inputs", lambda: fnn.wire(lambda f, a, b: f.net(a) - f.net(b), net=fnn.dense(2)), (ROWS, ROWS + 1)),
+    Row(
+        "wire of two inputs", lambda: fnn.wire(lambda f, a, b: f.net(a) - f.net(b), net=fnn.dense(2)), (ROWS, ROWS + 1)
+    ),
     Row("capture", lambda: fnn.capture(fnn.serial(fnn.dense(4), relu, fnn.dense(2)), "relu_*"), (ROWS,)),
 ]

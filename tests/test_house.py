@@ -48,7 +48,9 @@ def imports_of(file: Path) -> set[str]:
     return found
 
 
-inside = pytest.mark.parametrize("file", [f for f in FILES if f.parent != ROOT / "fnn" or f.name != "__init__.py"], ids=module_of)
+inside = pytest.mark.parametrize(
+    "file", [f for f in FILES if f.parent != ROOT / "fnn" or f.name != "__init__.py"], ids=module_of
+)
 
 
 @inside

@@ -97,10 +97,10 @@ def rms_norm(
     Example:
         >>> import fnn, jax, jax.numpy as jnp
         >>> net = fnn.rms_norm()
-        >>> x = jnp.array([[1.0, 7.0]])
+        >>> x = jnp.array([[3.0, -3.0], [50.0, 50.0]])
         >>> params, state = net.init(jax.random.key(0), x)
         >>> net.apply(params, state, x)[0].round(3).tolist()
-        [[0.20000000298023224, 1.399999976158142]]
+        [[1.0, -1.0], [1.0, 1.0]]
 
     References:
         Zhang and Sennrich, Root mean square layer normalization, 2019, arXiv:1910.07467.

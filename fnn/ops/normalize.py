@@ -20,7 +20,7 @@ def check_normalizable(x: Any, axes: int, wanted: str) -> None:
 
 def widen(x: jax.Array) -> jax.Array:
     """``x`` in float32, or in its own dtype where that is wider: the dtype of statistics."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
 def moments(x: jax.Array, average: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -48,9 +48,9 @@ def server() -> Iterator[str]:
         def do_GET(self) -> None:
             body = {"/good": CONTENT, "/wrong": CONTENT[::-1], "/short": CONTENT[:1000]}.get(self.path)
             self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(CONTENT) if body else 0))
+            self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
-            self.wfile.write(body or b"")
+            self.wfile.write(body or CONTENT)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -109,18 +109,17 @@ def test_the_next_address_is_tried_when_one_fails(cache: Path, server: str) -> N
     assert path.read_bytes() == CONTENT
 
 
-def test_without_a_network_the_error_lists_every_missing_file(cache: Path) -> None:
+def test_an_error_lists_the_files_that_are_still_missing(cache: Path, server: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    files = [published(f"http://127.0.0.1:{port}/{name}")._replace(name=name) for name in ("one", "two", "three")]
-    (cache / "set").mkdir(parents=True)
-    (cache / "set" / "one").write_bytes(CONTENT)
-    with pytest.raises(datasets.DatasetError, match="refused") as caught:
-        datasets.fetch("set", files)
+        refused = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    pages = {"one": f"{server}/good", "two": f"{refused}/two", "three": f"{refused}/three"}
+    with pytest.raises(datasets.DatasetError, match="Connection refused") as caught:
+        datasets.fetch("set", [published(page)._replace(name=name) for name, page in pages.items()])
     message = str(caught.value)
-    assert f"{port}/two as two" in message
-    assert f"{port}/three as three" in message
-    assert f"{port}/one" not in message
+    assert f"{refused}/two as two" in message
+    assert f"{refused}/three as three" in message
+    assert "as one" not in message
+    assert everything_in(cache) == [cache / "set" / "one"]
 
 
 def test_an_interrupted_download_leaves_nothing(cache: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +394,7 @@ def test_california_gives_ratios_per_household(given: Path) -> None:
     # longitude, latitude, age, rooms, bedrooms, population, households, income, value: the set's first district
     write_california(given, "-122.23,37.88,41.0,880.0,129.0,322.0,126.0,8.3252,452600.0\n" * 10)
     data = datasets.load("california")
-    assert (data.x_train.shape, data.y_train.shape, data.x_test.shape) == ((8, 8), (8,), (2, 8))
+    assert (data.x_train.shape, data.y_train.shape, data.x_test.shape) == ((8, 8), (8, 1), (2, 8))
     # the first row of scikit-learn's fetch_california_housing
     row = [8.3252, 41.0, 6.98412698, 1.02380952, 322.0, 2.55555556, 37.88, -122.23]
     np.testing.assert_allclose(data.x_train[0], row, rtol=1e-6)
@@ -449,7 +448,7 @@ def test_diabetes_has_a_column_for_each_name() -> None:
     data = datasets.load("diabetes")
     assert data.x_train.shape == (353, len(data.columns))
     assert data.x_test.shape == (89, 10)
-    assert (data.y_train.dtype, data.y_train.shape) == (np.float32, (353,))
+    assert (data.y_train.dtype, data.y_train.shape) == (np.float32, (353, 1))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -1,0 +1,121 @@
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import fnn
+from fnn.core.leaf import as_layer
+
+X = jnp.ones((2, 3))
+
+
+def scale(factor: float = 2.0) -> fnn.Layer:
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        return {"scale": jnp.full(x.shape[-1:], factor)}
+
+    def apply(params: Any, x: Any) -> Any:
+        return params["scale"].astype(x.dtype) * x
+
+    return fnn.layer(init, apply)
+
+
+def counter() -> fnn.Layer:
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {"calls": jnp.zeros((), jnp.float32)}
+
+    def apply(params: Any, state: Any, x: Any, train: bool) -> tuple[Any, Any]:
+        return x, {"calls": state["calls"] + train}
+
+    return fnn.layer(init, apply)
+
+
+def noise() -> fnn.Layer:
+    return fnn.layer(None, lambda x, key: x + jax.random.normal(key, x.shape), name="noise")
+
+
+def test_the_kind_is_the_name_of_the_constructor() -> None:
+    assert scale().name == "scale"
+    assert fnn.layer(None, jnp.tanh).name == "tanh"
+    assert as_layer(partial(jnp.sum, axis=-1)).name == "sum"
+    assert as_layer(lambda x: x).name == "function"
+
+
+def test_the_configuration_is_shown() -> None:
+    assert "factor=2.0" in repr(scale())
+    assert "features=8" in repr(fnn.dense(8))
+
+
+def test_a_stateful_leaf_returns_its_new_state(key: jax.Array) -> None:
+    params, state = counter().init(key, X)
+    _, state = counter().apply(params, state, X, train=True)
+    _, state = counter().apply(params, state, X, train=False)
+    assert float(state["calls"]) == 1
+
+
+def test_a_leaf_that_takes_a_key_must_be_given_one(key: jax.Array) -> None:
+    net = fnn.serial(fnn.dense(3), noise())
+    params, state = net.init(key, X)
+    with pytest.raises(fnn.LayerError, match=r"noise_0: noise needs random numbers: pass key=jax\.random\.key"):
+        net.apply(params, state, X)
+
+
+def test_a_default_lifts_the_need_of_a_key() -> None:
+    net = fnn.layer(None, lambda x, key=None: x if key is None else x + 1, name="optional")
+    assert float(net.apply({}, {}, X)[0].sum()) == 6
+
+
+def test_a_state_that_changes_its_structure_is_an_error_at_init(key: jax.Array) -> None:
+    def grow() -> fnn.Layer:
+        init = lambda key, x: ({}, {"seen": jnp.zeros(x.shape)})
+        apply = lambda params, state, x: (x, {"seen": x, "more": x})
+        return fnn.layer(init, apply)
+
+    with pytest.raises(fnn.LayerError, match="must keep the structure of state"):
+        grow().init(key, X)
+
+
+def test_an_init_that_returns_no_dict_is_an_error(key: jax.Array) -> None:
+    with pytest.raises(fnn.LayerError, match="init must return params, a dict"):
+        fnn.layer(lambda key, x: jnp.ones(3), lambda params, x: x).init(key, X)
+
+
+@pytest.mark.parametrize("bad", [3, "relu", None, int])
+def test_what_is_no_layer_is_an_error(bad: Any) -> None:
+    with pytest.raises(fnn.LayerError, match="wanted a Layer or a function"):
+        as_layer(bad)
+
+
+def test_a_function_may_take_train() -> None:
+    net = as_layer(lambda x, train: x * (2 if train else 1))
+    assert float(net.apply({}, {}, 1.0, train=True)[0]) == 2
+
+
+def test_planning_traces_each_leaf_once_and_making_none(key: jax.Array) -> None:
+    traces = []
+
+    def counted(x: Any) -> Any:
+        traces.append(1)
+        return x
+
+    net = counted
+    for _ in range(8):
+        net = fnn.serial(net, net)
+    plan = net._plan(X)  # pyright: ignore[reportFunctionMemberAccess]
+    assert len(traces) == 2**8
+    plan.make(key)
+    assert len(traces) == 2**8
+
+
+def test_hyperparameters_may_be_traced(key: jax.Array) -> None:
+    def f(factor: Any) -> Any:
+        net = fnn.serial(scale(factor), fnn.dropout(factor / 10))
+        params, state = net.init(key, X)
+        return net.apply(params, state, X, key=key, train=True)[0].sum()
+
+    assert jax.jit(f)(2.0).shape == ()
+    assert (
+        float(jax.jit(jax.grad(lambda factor: scale(factor).apply(scale(factor).init(key, X)[0], {}, X)[0].sum()))(2.0))
+        == 6
+    )

@@ -1,0 +1,50 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.ops.normalize import affine, check_normalizable, moments, standardize, widen
+
+
+def test_small_floats_are_widened_to_float32_and_others_stay() -> None:
+    assert widen(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
+    assert widen(jnp.ones(2, jnp.float16)).dtype == jnp.float32
+    assert widen(jnp.ones(2, jnp.float32)).dtype == jnp.float32
+    assert widen(np.ones(2, np.float64)).dtype == np.float64
+
+
+def test_the_variance_is_right_where_the_mean_is_a_million_times_the_spread() -> None:
+    x = np.random.default_rng(0).normal(1e4, 1e-2, (64, 3)).astype(np.float32)
+    mean, var = moments(jnp.asarray(x), lambda values: jnp.mean(values, 0))
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=0.02)
+
+
+def test_standardized_numbers_have_mean_0_and_variance_1() -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, (2, 5, 4)).astype(np.float32)
+    y = np.asarray(standardize(jnp.asarray(x), (0, 2), 0.0))
+    np.testing.assert_allclose(y.mean((0, 2)), np.zeros(5), atol=1e-6)
+    np.testing.assert_allclose(y.var((0, 2)), np.ones(5), rtol=1e-5)
+
+
+def test_affine_applies_what_it_is_given_and_returns_the_wanted_dtype() -> None:
+    y = jnp.array([1.0, 2.0])
+    scale, bias = jnp.array([3.0, 4.0]), jnp.array([0.5, -0.5])
+    assert affine(y, None, None, jnp.float32).tolist() == [1.0, 2.0]
+    assert affine(y, scale, None, jnp.float32).tolist() == [3.0, 8.0]
+    assert affine(y, None, bias, jnp.float32).tolist() == [1.5, 1.5]
+    both = affine(y, scale, bias, jnp.bfloat16)
+    assert both.tolist() == [3.5, 7.5]
+    assert both.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (jnp.ones((2, 3), jnp.int32), TypeError, r"x is int32, wanted a floating dtype"),
+        (jnp.ones((2, 3), jnp.complex64), TypeError, r"x is complex64, wanted a real dtype"),
+        (jnp.ones(3), ValueError, r"x has shape \(3,\), wanted \(batch, channels\)"),
+    ],
+)
+def test_what_cannot_be_normalised_is_refused_with_the_fix(x: jnp.ndarray, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        check_normalizable(x, 2, "(batch, channels)")
