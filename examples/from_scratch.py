@@ -249,7 +249,7 @@ class Comparison:
     def __init__(self, tolerance: float):
         self.tolerance = tolerance
         self.differences: dict[str, float] = {}
-        print(f"{'quantity':<44} {'by hand':>12} {'fnn':>12} {'largest difference':>20}")
+        print(f"{'quantity':<48} {'by hand':>12} {'fnn':>12} {'largest difference':>20}")
 
     def add(self, quantity: str, by_hand: Any, with_fnn: Any) -> None:
         """Compare two arrays and print a row."""
@@ -258,7 +258,7 @@ class Comparison:
             raise ValueError(f"{quantity} has the shape {by_hand.shape} by hand and {with_fnn.shape} with fnn")
         size = np.abs(by_hand).max()
         self.differences[quantity] = difference = float(np.abs(by_hand - with_fnn).max() / size)
-        print(f"{quantity:<44} {size:>12.6f} {np.abs(with_fnn).max():>12.6f} {difference:>20.1e}")
+        print(f"{quantity:<48} {size:>12.6g} {np.abs(with_fnn).max():>12.6g} {difference:>20.1e}")
 
     def check(self) -> None:
         """Raise if something differs by more than rounding."""
@@ -317,10 +317,8 @@ def compare_training(
 
 def weights_of(params: dict[str, dict[str, jax.Array]]) -> Weights:
     """Copy the parameters of fnn's network, in double precision: what is left to differ is fnn's rounding."""
-    return [
-        tuple(np.asarray(params[f"dense_{number}"][name], np.float64) for name in ("kernel", "bias"))
-        for number in range(len(params))
-    ]
+    layers = [params[f"dense_{number}"] for number in range(len(params))]
+    return [(np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"], np.float64)) for layer in layers]
 
 
 WINDOW = 3
@@ -329,8 +327,8 @@ SETTINGS: tuple[tuple[int, str | int], ...] = ((1, "SAME"), (1, "VALID"), (2, "S
 
 def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
     """Convolution and max pooling of real digits, with several strides and paddings."""
-    draw = np.random.default_rng(seed)
-    normal = lambda *shape: draw.standard_normal(shape, np.float32)
+    generator = np.random.default_rng(seed)
+    normal = lambda *shape: generator.standard_normal(shape, np.float32)
     # A little noise, because where two pixels tie for the largest, max pooling has no derivative.
     x = pictures + 0.01 * normal(*pictures.shape)
     params = {"kernel": normal(WINDOW, WINDOW, x.shape[-1], 2), "bias": normal(2)}
@@ -343,15 +341,18 @@ def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
         through = lambda params, x, layer=layer, error=error: (layer.apply(params, {}, x)[0] * error).sum()
         by_params, by_picture = jax.grad(through, argnums=(0, 1))(params, x)
         by_hand = conv2d_backward(x, params["kernel"], error, stride, padding)
-        for name, mine, its in zip(("picture", "kernel", "bias"), by_hand, (by_picture, *map(by_params.get, params))):
-            table.add(f"  gradient by the {name}", mine, its)
+        with_fnn = by_picture, by_params["kernel"], by_params["bias"]
+        for name, mine, its in zip(("picture", "kernel", "bias"), by_hand, with_fnn):
+            table.add(f"conv2d, {setting}: by the {name}", mine, its)
 
         layer = fnn.max_pool((WINDOW, WINDOW), strides=stride, padding=padding)
         y = max_pool(x, WINDOW, stride, padding)
         table.add(f"max_pool, {setting}", y, layer.apply({}, {}, x)[0])
         error = normal(*y.shape)
         by_picture = jax.grad(lambda x, layer=layer, error=error: (layer.apply({}, {}, x)[0] * error).sum())(x)
-        table.add("  gradient by the picture", max_pool_backward(x, error, WINDOW, stride, padding), by_picture)
+        table.add(
+            f"max_pool, {setting}: by the picture", max_pool_backward(x, error, WINDOW, stride, padding), by_picture
+        )
 
 
 # 8. A picture ---------------------------------------------------------------------------------------------------------
@@ -381,13 +382,17 @@ def draw(training: Training, picture: np.ndarray) -> Figure:
     edge = np.array([[1, 1, 1], [0, 0, 0], [-1, -1, -1]], np.float64).reshape(3, 3, 1, 1)
     found = conv2d(picture[None], edge, np.zeros(1), 1, "SAME")
     panels = {
-        "a digit": picture,
-        "a kernel: bright above dark": edge[..., 0],
-        "convolution: lower edges": found[0],
-        "max pooling: half the size": max_pool(found, 2, 2, "VALID")[0],
+        "A digit": picture,
+        "A kernel: bright above dark": edge[..., 0],
+        "Convolution: lower edges are red": found[0],
+        "Max pooling: half the size": max_pool(found, 2, 2, "VALID")[0],
     }
     for axes, (title, pixels) in zip(below.subplots(1, len(panels)), panels.items()):
-        axes.imshow(pixels[..., 0], cmap="gray" if pixels.min() >= 0 else "RdBu_r")
+        if pixels is picture:
+            axes.imshow(pixels[..., 0], cmap="gray")
+        else:  # blue is negative, white zero, red positive
+            limit = np.abs(pixels).max()
+            axes.imshow(pixels[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set_title(title, fontsize="medium")
         axes.set(xticks=[], yticks=[])
     return figure

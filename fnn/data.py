@@ -87,7 +87,9 @@ def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs:
 
 def is_arrays(data: Any) -> bool:
     """Whether ``data`` is arrays to be cut into batches, and not an iterable of batches."""
-    return not isinstance(data, Batches | list) and all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(data))
+    if isinstance(data, tuple | dict):
+        return all(is_arrays(part) for part in (data.values() if isinstance(data, dict) else data))
+    return hasattr(data, "shape") or not hasattr(data, "__iter__")
 
 
 def on_device(data: Any) -> Any:

@@ -439,7 +439,7 @@ def test_r2_ignores_a_batch_that_is_all_padding() -> None:
     metric = r2()
     y, target = regression(2)
     stats = measure(metric, y, target)
-    nothing = measure(metric, np.full((3, 2), np.inf), np.full((3, 2), np.nan), np.zeros(3))
+    nothing = measure(metric, np.full((3, 2), np.nan), np.full((3, 2), np.inf), np.zeros(3))
     for merged in (metric.merge(stats, nothing), metric.merge(nothing, stats)):
         assert metric.compute(merged) == metric.compute(stats)
-    assert np.isnan(metric.compute(nothing))
+    assert np.isnan(metric.compute(metric.merge(nothing, nothing)))

@@ -131,7 +131,7 @@ def gaussian_noise(stddev: Any) -> Layer:
         check_floating(x)
         if not train:
             return x
-        # Drawn in float32 at least: the tails of a normal drawn in bfloat16 end at 2.4 standard deviations.
+        # Drawn in float32 at least: a normal drawn in bfloat16 ends at 2.5 standard deviations.
         noise = jax.random.normal(key, x.shape, x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.float32)
         return x + (stddev * noise).astype(x.dtype)
 

@@ -69,7 +69,7 @@ class Supervised:
         try:
             values = jnp.asarray(function(y, target))
         except (TypeError, ValueError, AssertionError) as error:
-            raise LayerError(f"{error}; {wanted}", path=(name,)) from error
+            raise LayerError(f"{str(error).rstrip('.')}; {wanted}", path=(name,)) from error
         leaves = jax.tree.leaves(y)
         prefix = leaves[0].shape if len(leaves) == 1 else leaves[0].shape[:1]
         if not values.shape:

@@ -1,0 +1,180 @@
+import signal
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype(np.float32)
+Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+NET, OPTIMIZER = fnn.dense(1), optax.sgd(0.05)
+OBJECTIVE = fnn.supervised(NET, optax.losses.squared_error, metrics={"error": fnn.absolute_error})
+
+
+def start(optimizer: Any = OPTIMIZER) -> fnn.TrainState:
+    return fnn.train_init(NET, optimizer, jax.random.key(0), X)
+
+
+def fit(**options: Any) -> Any:
+    options = {"data": (X, Y), "batch_size": 8, "epochs": 3, "progress": False, "run": start()} | options
+    run, data = options.pop("run"), options.pop("data")
+    return fnn.fit(options.pop("objective", OBJECTIVE), options.pop("optimizer", OPTIMIZER), run, data, **options)
+
+
+def test_a_linear_network_learns_a_linear_rule() -> None:
+    run, history = fit(epochs=40)
+    np.testing.assert_allclose(run.params["kernel"], [[1.0], [-2.0], [0.5]], atol=1e-2)
+    assert history["loss"][-1] < 1e-3 < history["loss"][0]
+
+
+def test_the_history_has_one_value_for_each_epoch() -> None:
+    _, history = fit(validation=(X, Y))
+    assert list(history) == ["loss", "error", "step", "validation/loss", "validation/error"]
+    assert all(isinstance(values, np.ndarray) and values.shape == (3,) for values in history.values())
+    assert history["step"].tolist() == [5, 10, 15]
+
+
+def test_fitting_in_two_parts_is_fitting_once() -> None:
+    whole, history = fit(epochs=4)
+    half, first = fit(epochs=1)
+    both, second = fit(run=half, epochs=3)
+    chex.assert_trees_all_equal(whole.params, both.params)
+    np.testing.assert_array_equal(history["loss"], np.concatenate([first["loss"], second["loss"]]))
+
+
+def test_an_iterable_of_batches_may_be_passed_over_again() -> None:
+    batches = [(X[:20], Y[:20]), (X[20:], Y[20:])]
+    run, history = fit(data=batches, validation=batches)
+    assert int(run.step) == 6
+    assert history["validation/loss"][-1] < history["validation/loss"][0]
+
+
+def test_an_iterator_serves_one_epoch_only() -> None:
+    assert int(fit(data=iter([(X, Y)]), epochs=1)[0].step) == 1
+    with pytest.raises(ValueError, match="an iterator, which one epoch uses up; pass a list"):
+        fit(data=iter([(X, Y)]), epochs=2)
+
+
+def test_weights_ride_in_the_batch() -> None:
+    weight = np.concatenate([np.ones(20), np.zeros(20)]).astype(np.float32)
+    spoiled = Y.copy()
+    spoiled[20:] = 1e6
+    run, _ = fit(data=(X, spoiled, weight), epochs=60)
+    np.testing.assert_allclose(run.params["kernel"], [[1.0], [-2.0], [0.5]], atol=2e-2)
+
+
+def test_early_stopping_restores_the_best_state() -> None:
+    noisy = optax.chain(optax.sgd(0.05), optax.add_noise(3.0, 0.0, jax.random.key(1)))
+    rule = fnn.early_stopping(3)
+    options = {"optimizer": noisy, "run": start(noisy), "epochs": 50, "validation": (X, Y)}
+    run, history = fit(**options, early_stopping=rule)
+    losses = history["validation/loss"]
+    assert len(losses) == losses.argmin() + 1 + 3 < 50
+    measured = fnn.evaluate(OBJECTIVE, run.params, run.state, (X, Y))
+    assert measured["loss"] == pytest.approx(losses.min())
+    last, _ = fit(**options, early_stopping=fnn.early_stopping(3, restore=False))
+    measured = fnn.evaluate(OBJECTIVE, last.params, last.state, (X, Y))
+    assert measured["loss"] == pytest.approx(losses[-1])
+
+
+def test_early_stopping_names_the_columns_that_it_could_watch() -> None:
+    with pytest.raises(ValueError, match="'validation/loss', which is not measured; there is loss, error, step"):
+        fit(early_stopping=fnn.early_stopping(3))
+
+
+def test_input_that_is_not_a_number_stops_the_run_and_loses_nothing() -> None:
+    spoiled = X.copy()
+    spoiled[7, 1] = np.nan
+    with pytest.raises(
+        fnn.NonFiniteError, match=r"loss of step \d is nan; .* is batch\[0\]\. Clean the data"
+    ) as caught:
+        fit(data=(spoiled, Y))
+    assert caught.value.leaf == "batch[0]"
+    assert int(caught.value.run.step) == caught.value.step
+    chex.assert_tree_all_finite(caught.value.run.params)
+
+
+@pytest.mark.parametrize("as_iterable", [False, True])
+def test_a_run_that_diverges_names_step_and_leaf_and_keeps_the_last_good_state(as_iterable: bool) -> None:
+    wild = optax.sgd(1e12)
+    data = [(X, Y)] * 5 if as_iterable else (X, Y)
+    with pytest.raises(fnn.NonFiniteError, match="Lower the learning rate") as caught:
+        fit(data=data, optimizer=wild, run=start(wild), epochs=5)
+    assert caught.value.leaf.startswith(("gradient of ", "loss"))
+    chex.assert_tree_all_finite(caught.value.run.params)
+
+
+def test_ctrl_c_returns_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    def batches() -> Any:
+        for number in range(40):
+            if number == 35:
+                signal.raise_signal(signal.SIGINT)
+            yield X[:8], Y[:8]
+
+    run, history = fit(data=batches(), epochs=1, progress=True)
+    assert (
+        int(run.step) == 16
+    )  # the last report: one more is under way, one is held back to see whether it ends the epoch
+    assert history == {}
+    assert "interrupted after step 16" in capsys.readouterr().out
+
+
+def test_a_table_is_printed_and_silence_is_one_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(validation=(X, Y), progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["epoch", "loss", "error", "validation/loss", "validation/error", "seconds"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    assert len({len(line) for line in lines}) == 1
+    fit(validation=(X, Y), progress=False)
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_long_runs_print_about_twenty_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(epochs=200, progress=True)
+    assert 20 <= len(capsys.readouterr().out.splitlines()) <= 23
+
+
+def test_a_second_fit_traces_nothing_again() -> None:
+    traces = []
+
+    def counted(x: Any) -> Any:
+        traces.append(1)
+        return x
+
+    net = fnn.serial(fnn.dense(1), counted)
+    objective = fnn.supervised(net, optax.losses.squared_error)
+    run = fnn.train_init(net, OPTIMIZER, jax.random.key(0), X)
+    fit(objective=objective, run=run, validation=(X, Y))
+    first = len(traces)
+    fit(objective=objective, run=run, validation=(X, Y), epochs=5)
+    assert len(traces) == first
+
+
+def test_an_objective_of_ones_own_trains() -> None:
+    def objective(params: Any, state: Any, batch: Any, *, key: jax.Array, train: bool) -> Any:
+        noisy = batch + 0.01 * jax.random.normal(key, batch.shape)
+        loss = jnp.mean(jnp.square(noisy @ params["w"] @ params["w"].T - batch))
+        return loss, (state, {"norm": jnp.sum(jnp.square(params["w"]))})
+
+    params = {"w": jnp.eye(3)[:, :2]}
+    run = fnn.TrainState(params, {}, OPTIMIZER.init(params), jax.random.key(0), jnp.zeros((), jnp.int32))
+    run, history = fit(objective=objective, run=run, data=jnp.asarray(X), validation=X, epochs=10)
+    assert list(history) == ["loss", "norm", "step", "validation/loss", "validation/norm"]
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_params_where_the_run_belongs_are_an_error() -> None:
+    with pytest.raises(TypeError, match=r"run must be the TrainState that fnn\.train_init returned, got dict"):
+        fit(run=start().params)
+
+
+def test_an_empty_iterable_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the data is empty"):
+        fit(data=[])
