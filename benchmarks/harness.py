@@ -32,7 +32,7 @@ Arrays = Mapping[str, np.ndarray]
 Work = Callable[[], float]
 Sample = dict[str, float]  # "cold" and "warm" seconds and the "result" of one process
 
-CORES = "affinity" if hasattr(os, "sched_setaffinity") else "count"  # where processes can be held to some cores
+HOLDS = hasattr(os, "sched_setaffinity")  # Linux can hold a process to some cores
 
 
 class PeerError(RuntimeError):
@@ -79,12 +79,12 @@ class Peer:
 
 
 def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], arguments: Sequence[str] | None = None) -> int:
-    """The command line of a benchmark: measure, print Markdown, write JSON. The first peer is the one compared with.
+    """The command line of a benchmark: measure, print Markdown, write JSON.
 
     Args:
         about: Shown by ``--help``.
         jobs: By name.
-        peers: By name.
+        peers: By name; the others are compared with the first.
         arguments: In place of those of the command line.
 
     Returns:
@@ -96,7 +96,7 @@ def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argument
         _work(job, jobs[job], peers[peer], Path(folder))
         return 0
 
-    if CORES == "affinity":
+    if HOLDS:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])  # the children inherit it
     chosen = {name: peers[name] for name in peers if name in options.peers}
     missing = {name: absent for name, peer in chosen.items() if (absent := _absent(peer))}
@@ -122,16 +122,17 @@ def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argument
 
 
 def table(samples: Mapping[str, Sequence[Sample]], peers: Mapping[str, Peer]) -> str:
-    """Medians, the range from the fastest to the slowest round, and how often the first peer's median goes in: Markdown.
+    """Set out what was measured.
 
     Args:
         samples: By peer, one of each round.
-        peers: By name; the first is the one compared with.
+        peers: By name.
 
     Returns:
-        A table with a row for each peer.
+        Markdown, a row for each peer: medians, the range from the fastest to the slowest round, the ratio to the
+        median of the first peer, and the median result.
     """
-    first = samples.get(next(iter(peers)))
+    first = next(iter(samples.values()), [])
     columns = ("cold", "range", "ratio", "warm", "range", "ratio", "result")
     rows = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, taken in samples.items():
@@ -139,7 +140,7 @@ def table(samples: Mapping[str, Sequence[Sample]], peers: Mapping[str, Peer]) ->
         for kind in ("cold", "warm"):
             times = [sample[kind] for sample in taken]
             middle = statistics.median(times)
-            ratio = middle / statistics.median(sample[kind] for sample in first) if first else float("nan")
+            ratio = middle / statistics.median(sample[kind] for sample in first)
             cells += [f"{_seconds(middle)} s", f"{_seconds(min(times))} to {_seconds(max(times))}", f"{ratio:.2f}"]
         cells.append(f"{statistics.median(sample['result'] for sample in taken):.4f}")
         rows.append(f"| {' | '.join(cells)} |")
@@ -152,11 +153,12 @@ def _parse(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argum
     parser = argparse.ArgumentParser(
         description=about, epilog="\n".join(listed), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cores = len(os.sched_getaffinity(0)) if CORES == "affinity" else os.cpu_count()
     parser.add_argument("--jobs", nargs="+", choices=jobs, default=list(jobs), metavar="JOB", help="default: all")
     parser.add_argument("--peers", nargs="+", choices=peers, default=list(peers), metavar="PEER", help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer is measured (default: 5)")
-    parser.add_argument("--cores", type=int, default=cores, help="cores that every process is held to (default: all)")
+    parser.add_argument(
+        "--cores", type=int, default=_cores(), help="cores that every process is held to (default: all)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # JOB PEER FOLDER: do the job in this process
     options = parser.parse_args(arguments)
@@ -216,6 +218,10 @@ def _work(name: str, job: Job, peer: Peer, folder: Path) -> None:
     print(json.dumps({"warm": warm, "result": result}))
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if HOLDS else os.cpu_count() or 1
+
+
 def _environment(peer: Peer) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     return {**kept, **peer.environment}  # a cache on disk would take compilation out of the cold times
@@ -234,7 +240,7 @@ def _version(package: str) -> str | None:
 
 def _machine(peers: Mapping[str, Peer]) -> dict[str, str]:
     packages = dict.fromkeys(package for peer in peers.values() for package in peer.packages)
-    held = f"held to {len(os.sched_getaffinity(0))} cores" if CORES == "affinity" else "not held to cores"
+    held = f"held to {_cores()} cores" if HOLDS else "not held to some cores"
     busy = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -60,22 +60,20 @@ def forward(weights: Weights, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarr
 def loss_of(score: np.ndarray, target: np.ndarray, loss: str) -> float:
     """The squared error of the probabilities, or their cross-entropy: minus the log of what the truth was given."""
     if loss == "squared_error":
-        each = (sigmoid(score) - target) ** 2 / 2
-    else:
-        # -target * log(p) - (1 - target) * log(1 - p) with p = sigmoid(score), in a form that never takes log(0)
-        each = np.logaddexp(0, score) - target * score
-    return float(each.sum() / len(target))
+        return float(((sigmoid(score) - target) ** 2).sum() / 2 / len(target))
+    # -target * log(p) - (1 - target) * log(1 - p) with p = sigmoid(score), in a form that never takes log(0)
+    return float((np.logaddexp(0, score) - target * score).sum() / len(target))
 
 
 # 3. Back-propagation --------------------------------------------------------------------------------------------------
 #
 # The gradient says how the loss changes with each weight. The chain rule gives it layer by layer, from the last to the
-# first. `error` is the derivative of the loss by the scores of the layer at hand:
+# first. `error` is the gradient with respect to the scores of the layer at hand:
 #
-#     a weight multiplies an activation, so     d loss / d kernel     = activations below, transposed @ error
-#     a bias is added for every example, so     d loss / d bias       = sum of the errors
-#     what lies below came in by the kernel, so d loss / d activation = error @ kernel, transposed
-#     and the activation is a sigmoid, so       error below           = d loss / d activation * slope of the sigmoid
+#     a weight multiplies an activation, so           d loss / d kernel     = activations below, transposed @ error
+#     a bias is added for every example, so           d loss / d bias       = sum of the errors
+#     activations below came through the kernel, so   d loss / d activation = error @ kernel, transposed
+#     each is the sigmoid of a score, so              error below           = d loss / d activation * slope of the sigmoid
 
 
 def slope(activation: np.ndarray) -> np.ndarray:
@@ -86,7 +84,7 @@ def slope(activation: np.ndarray) -> np.ndarray:
 def backward(
     weights: Weights, activations: list[np.ndarray], target: np.ndarray, loss: str
 ) -> tuple[Weights, np.ndarray]:
-    """The gradients of the loss by all weights, in the shape of the weights, and by the input."""
+    """The gradients of the loss: those of the weights, in the shape of the weights, and that of the input."""
     output = activations[-1]
     # Cross-entropy is made for the sigmoid: its slope cancels. With the squared error it stays, and an output that is
     # surely wrong (near 0 where the target is 1) hardly learns.
@@ -94,11 +92,12 @@ def backward(
     if loss == "squared_error":
         error = error * slope(output)
     gradients: Weights = []
+    input_gradient = error
     for (kernel, _), below in zip(reversed(weights), reversed(activations[:-1])):
         gradients.append((below.T @ error, error.sum(axis=0)))
-        by_input = error @ kernel.T
-        error = by_input * slope(below)
-    return gradients[::-1], by_input
+        input_gradient = error @ kernel.T
+        error = input_gradient * slope(below)
+    return gradients[::-1], input_gradient
 
 
 # 4. Gradient descent --------------------------------------------------------------------------------------------------
@@ -109,8 +108,8 @@ def backward(
 def descend(weights: Weights, gradients: Weights, learning_rate: float) -> Weights:
     """One step."""
     return [
-        (kernel - learning_rate * by_kernel, bias - learning_rate * by_bias)
-        for (kernel, bias), (by_kernel, by_bias) in zip(weights, gradients)
+        (kernel - learning_rate * kernel_gradient, bias - learning_rate * bias_gradient)
+        for (kernel, bias), (kernel_gradient, bias_gradient) in zip(weights, gradients)
     ]
 
 
@@ -123,7 +122,7 @@ def train(
         activations, score = forward(weights, x)
         gradients, _ = backward(weights, activations, target, loss)
         losses.append(loss_of(score, target, loss))
-        sizes.append([float(np.sqrt(np.mean(by_kernel**2))) for by_kernel, _ in gradients])
+        sizes.append([float(np.sqrt(np.mean(kernel_gradient**2))) for kernel_gradient, _ in gradients])
         weights = descend(weights, gradients, learning_rate)
     return weights, losses, sizes
 
@@ -182,20 +181,20 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: int, pad
 def conv2d_backward(
     x: np.ndarray, kernel: np.ndarray, error: np.ndarray, stride: int, padding: str | int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients by picture, kernel and bias, from ``error``, the gradient by the result of `conv2d`.
+    """The gradients of picture, kernel and bias, from ``error``, the gradient of the result of `conv2d`.
 
     The rules are those of section 3. A weight is used at every place, so its gradient is the sum over all places; a
     pixel lies beneath several places, so its gradient is a sum too.
     """
     window = len(kernel)
     padded, inside = pad(x, window, stride, padding, 0)
-    by_padded, by_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+    padded_gradient, kernel_gradient = np.zeros_like(padded), np.zeros_like(kernel)
     for i, j, patch in places(padded, window, stride):
         for feature in range(kernel.shape[-1]):
             here = error[:, i, j, feature].reshape(-1, 1, 1, 1)
-            by_kernel[..., feature] += (padded[patch] * here).sum(axis=0)
-            by_padded[patch] += kernel[..., feature] * here
-    return by_padded[inside], by_kernel, error.sum(axis=(0, 1, 2))
+            kernel_gradient[..., feature] += (padded[patch] * here).sum(axis=0)
+            padded_gradient[patch] += kernel[..., feature] * here
+    return padded_gradient[inside], kernel_gradient, error.sum(axis=(0, 1, 2))
 
 
 # 6. Max pooling -------------------------------------------------------------------------------------------------------
@@ -214,13 +213,13 @@ def max_pool(x: np.ndarray, window: int, stride: int, padding: str | int) -> np.
 
 
 def max_pool_backward(x: np.ndarray, error: np.ndarray, window: int, stride: int, padding: str | int) -> np.ndarray:
-    """The gradient by the picture, from ``error``, the gradient by the result of `max_pool`."""
+    """The gradient of the picture, from ``error``, the gradient of the result of `max_pool`."""
     padded, inside = pad(x, window, stride, padding, -np.inf)
-    by_padded = np.zeros_like(padded)
+    padded_gradient = np.zeros_like(padded)
     for i, j, patch in places(padded, window, stride):
         largest = padded[patch].max(axis=(1, 2), keepdims=True)
-        by_padded[patch] += (padded[patch] == largest) * error[:, i : i + 1, j : j + 1]
-    return by_padded[inside]
+        padded_gradient[patch] += (padded[patch] == largest) * error[:, i : i + 1, j : j + 1]
+    return padded_gradient[inside]
 
 
 # 7. The same with fnn -------------------------------------------------------------------------------------------------
@@ -241,15 +240,13 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 class Comparison:
-    """A table of quantities, by hand and with fnn, and by how much they differ.
-
-    Arrays are shown by their largest magnitude, and the difference is the largest of any element, relative to it.
-    """
+    """A table of quantities, by hand and with fnn, and by how much they differ."""
 
     def __init__(self, tolerance: float):
         self.tolerance = tolerance
         self.differences: dict[str, float] = {}
-        print(f"{'quantity':<48} {'by hand':>12} {'fnn':>12} {'largest difference':>20}")
+        print("arrays are shown by their largest magnitude, to which the largest difference of an element is relative")
+        print(f"{'quantity':<58} {'by hand':>12} {'fnn':>12} {'largest difference':>20}")
 
     def add(self, quantity: str, by_hand: Any, with_fnn: Any) -> None:
         """Compare two arrays and print a row."""
@@ -258,7 +255,7 @@ class Comparison:
             raise ValueError(f"{quantity} has the shape {by_hand.shape} by hand and {with_fnn.shape} with fnn")
         size = np.abs(by_hand).max()
         self.differences[quantity] = difference = float(np.abs(by_hand - with_fnn).max() / size)
-        print(f"{quantity:<48} {size:>12.6g} {np.abs(with_fnn).max():>12.6g} {difference:>20.1e}")
+        print(f"{quantity:<58} {size:>12.6g} {np.abs(with_fnn).max():>12.6g} {difference:>20.1e}")
 
     def check(self) -> None:
         """Raise if something differs by more than rounding."""
@@ -290,24 +287,29 @@ def compare_training(
     weights = weights_of(run.params)
 
     activations, score = forward(weights, x)
-    gradients, by_input = backward(weights, activations, target, loss)
-    mean_loss = lambda params, x: LOSSES[loss](net.apply(params, {}, x)[0], target).mean()
-    value, (by_params, by_x) = jax.value_and_grad(mean_loss, argnums=(0, 1))(run.params, x)
-    table.add("scores", score, net.apply(run.params, {}, x)[0])
+    gradients, input_gradient = backward(weights, activations, target, loss)
+
+    def mean_loss(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        score, _ = net.apply(params, {}, x)
+        return LOSSES[loss](score, jnp.asarray(target)).mean(), score
+
+    differentiate = jax.jit(jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True))
+    (value, its_score), (params_gradient, x_gradient) = differentiate(run.params, x)
+    table.add("scores", score, its_score)
     table.add("loss", loss_of(score, target, loss), value)
-    for number, (by_hand, with_fnn) in enumerate(zip(gradients, weights_of(by_params)), start=1):
-        table.add(f"gradient by the kernel of layer {number}", by_hand[0], with_fnn[0])
-        table.add(f"gradient by the bias of layer {number}", by_hand[1], with_fnn[1])
-    table.add("gradient by the input", by_input, by_x)
+    for number, (mine, its) in enumerate(zip(gradients, weights_of(params_gradient)), start=1):
+        table.add(f"layer {number}, gradient of the kernel", mine[0], its[0])
+        table.add(f"layer {number}, gradient of the bias", mine[1], its[1])
+    table.add("gradient of the input", input_gradient, x_gradient)
 
     weights, losses, sizes = train(weights, x, target, loss, steps=steps, learning_rate=learning_rate)
     run, history = fnn.fit(
         objective, optimizer, run, (x, target), batch_size=len(x), epochs=steps, progress=False
     )  # an epoch of one batch is a step
     table.add(f"losses of {steps} steps", losses, history["loss"])
-    for number, (by_hand, with_fnn) in enumerate(zip(weights, weights_of(run.params)), start=1):
-        table.add(f"kernel of layer {number} after training", by_hand[0], with_fnn[0])
-        table.add(f"bias of layer {number} after training", by_hand[1], with_fnn[1])
+    for number, (mine, its) in enumerate(zip(weights, weights_of(run.params)), start=1):
+        table.add(f"layer {number}, kernel after training", mine[0], its[0])
+        table.add(f"layer {number}, bias after training", mine[1], its[1])
 
     scores = forward(weights, x_test)[1], fnn.predict(net, run.params, run.state, x_test)
     right = [np.mean(np.argmax(score, axis=1) == data.y_test) for score in scores]
@@ -322,7 +324,18 @@ def weights_of(params: dict[str, dict[str, jax.Array]]) -> Weights:
 
 
 WINDOW = 3
-SETTINGS: tuple[tuple[int, str | int], ...] = ((1, "SAME"), (1, "VALID"), (2, "SAME"), (2, "VALID"), (2, 1))
+SETTINGS: tuple[tuple[int, str | int], ...] = ((1, "SAME"), (2, "SAME"), (2, "VALID"), (2, 1))
+
+
+def with_fnn(layer: fnn.Layer, params: dict[str, np.ndarray], x: np.ndarray, error: np.ndarray) -> tuple[Any, Any, Any]:
+    """The layer's result and, from ``error``, the gradient of the result, those of parameters and picture."""
+
+    def through(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y, _ = layer.apply(params, {}, x)
+        return (y * error).sum(), y
+
+    (params_gradient, picture_gradient), y = jax.jit(jax.grad(through, argnums=(0, 1), has_aux=True))(params, x)
+    return y, params_gradient, picture_gradient
 
 
 def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
@@ -331,27 +344,27 @@ def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
     normal = lambda *shape: generator.standard_normal(shape, np.float32)
     # A little noise, because where two pixels tie for the largest, max pooling has no derivative.
     x = pictures + 0.01 * normal(*pictures.shape)
-    params = {"kernel": normal(WINDOW, WINDOW, x.shape[-1], 2), "bias": normal(2)}
+    kernel, bias = normal(WINDOW, WINDOW, x.shape[-1], 2), normal(2)
     for stride, padding in SETTINGS:
-        setting = f"stride {stride}, padding {padding}"
-        layer = fnn.conv(2, (WINDOW, WINDOW), strides=stride, padding=padding)
-        y = conv2d(x, params["kernel"], params["bias"], stride, padding)
-        table.add(f"conv2d, {setting}", y, layer.apply(params, {}, x)[0])
+        options = {"strides": stride, "padding": padding}
+        y = conv2d(x, kernel, bias, stride, padding)
         error = normal(*y.shape)  # as if it came back from the rest of a network
-        through = lambda params, x, layer=layer, error=error: (layer.apply(params, {}, x)[0] * error).sum()
-        by_params, by_picture = jax.grad(through, argnums=(0, 1))(params, x)
-        by_hand = conv2d_backward(x, params["kernel"], error, stride, padding)
-        with_fnn = by_picture, by_params["kernel"], by_params["bias"]
-        for name, mine, its in zip(("picture", "kernel", "bias"), by_hand, with_fnn):
-            table.add(f"conv2d, {setting}: by the {name}", mine, its)
+        layer = fnn.conv(2, (WINDOW, WINDOW), **options)
+        its, params_gradient, picture_gradient = with_fnn(layer, {"kernel": kernel, "bias": bias}, x, error)
+        gradients = conv2d_backward(x, kernel, error, stride, padding)
+        name = f"conv2d, stride {stride}, padding {padding}"
+        table.add(name, y, its)
+        table.add(f"{name}, gradient of the picture", gradients[0], picture_gradient)
+        table.add(f"{name}, gradient of the kernel", gradients[1], params_gradient["kernel"])
+        table.add(f"{name}, gradient of the bias", gradients[2], params_gradient["bias"])
 
-        layer = fnn.max_pool((WINDOW, WINDOW), strides=stride, padding=padding)
         y = max_pool(x, WINDOW, stride, padding)
-        table.add(f"max_pool, {setting}", y, layer.apply({}, {}, x)[0])
         error = normal(*y.shape)
-        by_picture = jax.grad(lambda x, layer=layer, error=error: (layer.apply({}, {}, x)[0] * error).sum())(x)
+        its, _, picture_gradient = with_fnn(fnn.max_pool((WINDOW, WINDOW), **options), {}, x, error)
+        name = f"max_pool, stride {stride}, padding {padding}"
+        table.add(name, y, its)
         table.add(
-            f"max_pool, {setting}: by the picture", max_pool_backward(x, error, WINDOW, stride, padding), by_picture
+            f"{name}, gradient of the picture", max_pool_backward(x, error, WINDOW, stride, padding), picture_gradient
         )
 
 
@@ -361,7 +374,8 @@ def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
 def draw(training: Training, picture: np.ndarray) -> Figure:
     """Both losses, the gradient in each layer, and what convolution and pooling make of a digit."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(3, 2))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
+    above, below = parts
     losses, gradients = above.subplots(1, 2)
 
     steps = np.arange(len(training.by_hand))

@@ -1,49 +1,71 @@
-"""Neural networks as pure functions, for JAX."""
+# ruff: noqa: I001 - the order is that of a reader, not of the alphabet
+"""fnn: neural networks as pure functions, for JAX.
 
-from fnn.capture import capture as capture, map_layers as map_layers
-from fnn.combinators import parallel as parallel, parameter as parameter, residual as residual, serial as serial
-from fnn.core.errors import LayerError as LayerError
-from fnn.core.keys import fold as fold
+A layer is a pair of functions: ``params, state = layer.init(key, *xs)`` reads shapes, and
+``y, state = layer.apply(params, state, *xs, key=None, train=False)`` computes. Below are the everyday names, from the
+ground up; each file imports only from the floors beneath it.
+"""
+
+# The protocol: what a layer is, keys that go by name, errors with an address.
 from fnn.core.layer import Layer as Layer
 from fnn.core.leaf import layer as layer
+from fnn.core.keys import fold as fold
+from fnn.core.errors import LayerError as LayerError
 from fnn.core.views import bind as bind, init_state as init_state, stateless as stateless
-from fnn.data import Batches as Batches, batches as batches
-from fnn.layers.activation import prelu as prelu, step as step
-from fnn.layers.batch_norm import batch_norm as batch_norm
-from fnn.layers.conv import conv as conv
+
+# Layers that mix features.
 from fnn.layers.dense import dense as dense
-from fnn.layers.dropout import drop_path as drop_path, dropout as dropout, gaussian_noise as gaussian_noise
-from fnn.layers.embedding import embedding as embedding
 from fnn.layers.gated import glu as glu, swiglu as swiglu
+from fnn.layers.embedding import embedding as embedding
+
+# Layers over space.
+from fnn.layers.conv import conv as conv
+from fnn.layers.pool import max_pool as max_pool
+from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
+
+# Normalisation, noise, activations with parameters (those without are in jax.nn).
+from fnn.layers.batch_norm import batch_norm as batch_norm
 from fnn.layers.norm import (
     group_norm as group_norm,
     instance_norm as instance_norm,
     layer_norm as layer_norm,
     rms_norm as rms_norm,
 )
-from fnn.layers.pool import max_pool as max_pool
-from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
-from fnn.metrics import (
-    Metric as Metric,
+from fnn.layers.dropout import drop_path as drop_path, dropout as dropout, gaussian_noise as gaussian_noise
+from fnn.layers.activation import prelu as prelu, step as step
+
+# Networks from layers, and ways to run them.
+from fnn.combinators import parallel as parallel, parameter as parameter, residual as residual, serial as serial
+from fnn.wire import wire as wire
+from fnn.wrappers import ensemble as ensemble, mixed_precision as mixed_precision, remat as remat, stack as stack
+from fnn.capture import capture as capture, map_layers as map_layers
+
+# Trees of parameters, by path.
+from fnn.trees import at as at, count as count, l1 as l1, l2 as l2, mask as mask, nbytes as nbytes
+
+# What is measured: per example, and over a data set.
+from fnn.metrics.per_example import (
     absolute_error as absolute_error,
     accuracy as accuracy,
-    auroc as auroc,
-    confusion_matrix as confusion_matrix,
-    f1 as f1,
-    mean as mean,
-    precision as precision,
-    r2 as r2,
-    recall as recall,
     squared_error as squared_error,
     top_k as top_k,
 )
-from fnn.training.early_stopping import early_stopping as early_stopping
-from fnn.training.evaluate import evaluate as evaluate, predict as predict
-from fnn.training.faults import NonFiniteError as NonFiniteError
-from fnn.training.fit import fit as fit
-from fnn.training.loop import Report as Report, training as training
+from fnn.metrics.streaming import Metric as Metric, mean as mean
+from fnn.metrics.classification import (
+    auroc as auroc,
+    confusion_matrix as confusion_matrix,
+    f1 as f1,
+    precision as precision,
+    recall as recall,
+)
+from fnn.metrics.regression import r2 as r2
+
+# Training: an objective, a step, a loop, and fit around them.
+from fnn.data import Batches as Batches, batches as batches
 from fnn.training.objective import supervised as supervised
 from fnn.training.step import TrainState as TrainState, train_init as train_init, train_step as train_step
-from fnn.trees import at as at, count as count, l1 as l1, l2 as l2, mask as mask, nbytes as nbytes
-from fnn.wire import wire as wire
-from fnn.wrappers import ensemble as ensemble, mixed_precision as mixed_precision, remat as remat, stack as stack
+from fnn.training.loop import Report as Report, training as training
+from fnn.training.fit import fit as fit
+from fnn.training.evaluate import evaluate as evaluate, predict as predict
+from fnn.training.early_stopping import early_stopping as early_stopping
+from fnn.training.faults import NonFiniteError as NonFiniteError

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` that no window holds: save i
 or let a notebook show it.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,14 +39,73 @@ def learning_curves(history: Mapping[str, Any]) -> Figure:
     panels = list(dict.fromkeys(name.removeprefix("validation/") for name in curves))
     figure, axes = _panels(len(panels), columns=3, size=(4.2, 3.2))
     for panel, name in zip(axes, panels):
-        for label, key in (("training", name), ("validation", f"validation/{name}")):
-            if key in curves:
-                epochs = np.arange(1, len(curves[key]) + 1)
-                panel.plot(epochs, curves[key], label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
+        _curves(panel, curves, name)
         panel.set(title=name, xlabel="epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False)
+    return figure
+
+
+def comparison(histories: Mapping[str, Mapping[str, Any]], metric: str = "loss") -> Figure:
+    """Draw one metric of several runs side by side, on common axes.
+
+    Args:
+        histories: By name of the run what `fnn.fit` returned.
+        metric: Name of the metric; ``"validation/..."`` is drawn beside it where there is one.
+
+    Returns:
+        A figure with one panel for each run.
+
+    Raises:
+        ValueError: when there is no run, or a run has no such metric.
+
+    Example:
+        >>> import fnn.plot
+        >>> figure = fnn.plot.comparison({"small": {"loss": [1.0, 0.9]}, "large": {"loss": [1.0, 0.1]}})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['small', 'large']
+    """
+    if not histories:
+        raise ValueError("there is no run to draw; give at least one history")
+    for name, history in histories.items():
+        if metric not in history:
+            raise ValueError(f"the run {name!r} has no metric {metric!r}; it has {', '.join(history) or 'none'}")
+    figure, axes = _panels(len(histories), columns=3, size=(3.6, 2.8))
+    for panel, (name, history) in zip(axes, histories.items()):
+        if panel is not axes[0]:
+            panel.sharex(axes[0])
+            panel.sharey(axes[0])
+        _curves(panel, history, metric)
+        panel.set(title=name, xlabel="epoch", ylabel=metric)
+    return figure
+
+
+def predictions(target: Any, predicted: Any, *, name: str = "target") -> Figure:
+    """Draw what a regression predicts against what is true; a perfect one lies on the diagonal.
+
+    Args:
+        target: The true values, ``(n,)`` or ``(n, 1)``.
+        predicted: The predicted ones, likewise.
+        name: What is predicted, with its unit.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ValueError: when the two differ in number, or are empty.
+
+    Example:
+        >>> import fnn.plot
+        >>> figure = fnn.plot.predictions([1.0, 2.0, 3.0], [1.1, 1.9, 2.5], name="price in euros")
+    """
+    target, predicted = np.asarray(target).reshape(-1), np.asarray(predicted).reshape(-1)
+    if len(target) != len(predicted) or not len(target):
+        raise ValueError(f"wanted one prediction for each target, got {len(predicted)} for {len(target)}")
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axline((target[0], target[0]), slope=1, color="gray", linewidth=1)
+    many = len(target) > 500
+    axes.scatter(target, predicted, s=6 if many else 16, alpha=0.25 if many else 0.7, linewidths=0)
+    axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}", aspect="equal")
+    axes.grid(alpha=0.3)
     return figure
 
 
@@ -162,13 +222,25 @@ def decision_surface(
     surface = axes.contourf(*grid, scores, levels=20, norm=norm, cmap="RdBu_r", alpha=0.8)
     if boundary is not None and scores.min() < boundary < scores.max():
         axes.contour(*grid, scores, levels=[boundary], colors="black", linewidths=1.2)
-    for label, marker in zip(np.unique(target), "os^Dv*"):
+    for label, marker in zip(np.unique(target), itertools.cycle("os^Dv*")):
         mine = target == label
         axes.scatter(*x[mine].T, marker=marker, s=90, edgecolor="black", color="white", label=f"target {label:g}")
     axes.set(xlabel="input 1", ylabel="input 2")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=6, frameon=False)
     figure.colorbar(surface, label="output")
     return figure
+
+
+def _curves(panel: Any, history: Mapping[str, Any], metric: str) -> None:
+    """One metric over the epochs, training beside validation."""
+    for label, key in (("training", metric), ("validation", f"validation/{metric}")):
+        if key in history:
+            values = np.asarray(history[key])
+            epochs = np.arange(1, len(values) + 1)
+            panel.plot(epochs, values, label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.grid(alpha=0.3)
+    panel.legend(frameon=False)
 
 
 def _panels(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:

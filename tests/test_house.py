@@ -86,8 +86,9 @@ def test_every_test_file_mirrors_a_file_of_the_library() -> None:
     for test in (ROOT / "tests").rglob("test_*.py"):
         name = test.stem.removeprefix("test_")
         folder = test.parent.relative_to(ROOT / "tests")
-        homes = [ROOT / "fnn" / folder / f"{name}.py", ROOT / folder / f"{name}.py"]
-        assert (folder == Path() and name in beside) or any(home.exists() for home in homes), f"{test} mirrors nothing"
+        homes = [ROOT / "fnn" / folder / name, ROOT / folder / name]
+        mirrors = any(home.with_suffix(".py").exists() or home.is_dir() for home in homes)
+        assert mirrors or (folder == Path() and name in beside), f"{test} mirrors nothing"
 
 
 def test_importing_fnn_starts_no_backend_and_changes_no_setting() -> None:

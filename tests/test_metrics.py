@@ -9,20 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.metrics import (
-    Metric,
-    absolute_error,
-    accuracy,
-    auroc,
-    confusion_matrix,
-    f1,
-    mean,
-    precision,
-    r2,
-    recall,
-    squared_error,
-    top_k,
-)
+from fnn.metrics.classification import auroc, confusion_matrix, f1, precision, recall
+from fnn.metrics.per_example import absolute_error, accuracy, squared_error, top_k
+from fnn.metrics.regression import r2
+from fnn.metrics.streaming import Metric, mean
 
 scores = pytest.importorskip("sklearn.metrics", reason="compares with scikit-learn, which is not installed")
 

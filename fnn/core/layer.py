@@ -118,6 +118,6 @@ def check_names(params: dict[str, Any], state: dict[str, Any], names: set[str]) 
         if unknown := sorted(set(tree) - names):
             owned = ", ".join(sorted(names)) or "nothing"
             raise LayerError(
-                f"{kind} has {', '.join(map(repr, unknown))}, which this network does not own (it owns {owned}); "
+                f"{kind} has {', '.join(map(repr, unknown))}, wanted {owned}; "
                 f"pass the {kind} that this network's init returned"
             )

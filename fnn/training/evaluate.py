@@ -1,7 +1,7 @@
 """Measuring a network on data, and asking it for predictions."""
 
 from collections.abc import Callable
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from fnn.core.layer import Layer
 from fnn.data import is_arrays, on_device, pick, rows
+from fnn.metrics.streaming import Metric
 from fnn.training.objective import Supervised
 from fnn.training.step import Objective
 
@@ -105,8 +106,7 @@ def _evaluate_supervised(objective: Supervised, params: Any, state: Any, windows
         raise ValueError("the data is empty: it has no batches")
     parts, found = jax.device_get(waiting), {}
     for name, metric in objective.streaming_metrics().items():
-        total = reduce(metric.merge, (_wide(part[name]) for part in parts))
-        value = np.asarray(metric.compute(total))
+        value = np.asarray(metric.compute(_merge(metric, [_wide(part[name]) for part in parts])))
         found[name] = value if value.shape else value.item()
     return found
 
@@ -115,17 +115,25 @@ def _evaluate_any(objective: Objective, params: Any, state: Any, windows: Any, k
     compiled = _compile_objective(objective)
     sums: dict[str, Any] = {}
     total = 0
-    for data, window in windows:
-        size = rows(data)
-        batch = data if window is None else pick(data, window[window < size])
+    for number, (data, window) in enumerate(windows):
+        batch = data if window is None else pick(data, window[window < rows(data)])
         count = rows(batch)
-        metrics = jax.device_get(compiled(params, state, batch, key))
+        batch_key = None if key is None else jax.random.fold_in(key, number)
+        metrics = jax.device_get(compiled(params, state, batch, batch_key))
         total += count
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + np.float64(value) * count
     if not total:
         raise ValueError("the data is empty: it has no batches")
     return {name: (value / total).item() for name, value in sums.items()}
+
+
+def _merge(metric: Metric, parts: list[Any]) -> Any:
+    """Merge in pairs, so that statistics which grow are not copied once for each batch."""
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2])
+        parts = [metric.merge(a, b) for a, b in pairs] + parts[len(parts) // 2 * 2 :]
+    return parts[0]
 
 
 def _wide(stats: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer
 from fnn.core.specs import show
-from fnn.metrics import Metric, mean
+from fnn.metrics.streaming import Metric, mean
 
 PerExample = Callable[[Any, Any], jax.Array]
 

@@ -24,9 +24,9 @@ def test_the_innermost_layer_is_blamed() -> None:
 
 
 def test_a_missing_parameter_says_which_trees_to_pass() -> None:
-    with pytest.raises(LayerError, match=r"no 'kernel'; pass the trees that this network's init returned"):
-        with blame(lambda: "dense", ()):
-            raise KeyError("kernel")
+    message = "no 'kernel'; pass the trees that this network's init returned"
+    with pytest.raises(LayerError, match=message), blame(lambda: "dense", ()):
+        raise KeyError("kernel")
 
 
 def test_other_errors_pass_as_they_are() -> None:

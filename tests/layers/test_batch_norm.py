@@ -35,7 +35,7 @@ def test_training_agrees_with_pytorch_in_values_and_gradients() -> None:
         y, new = net.apply(params, state, x, train=True)
         return jnp.vdot(y, weight), (y, new)
 
-    (grads, x_grad), (y, new) = jax.grad(score, (0, 1), has_aux=True)(params, jnp.asarray(x))
+    (grads, x_grad), (y, new) = jax.jit(jax.grad(score, (0, 1), has_aux=True))(params, x)
 
     peer = torch.nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.2)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_a_mask_that_counts_nothing_is_finite_and_keeps_the_state() -> None:
         y, new = net.apply(params, state, x, mask, train=True)
         return jnp.sum(jnp.sin(y)), new
 
-    (loss, new), grads = jax.value_and_grad(score, (0, 1), has_aux=True)(params, jnp.asarray(x))
+    (loss, new), grads = jax.jit(jax.value_and_grad(score, (0, 1), has_aux=True))(params, x)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads)))
     close(new, state, atol=0)
 
@@ -191,8 +191,8 @@ def test_axis_name_under_vmap_is_one_big_batch(masked: bool) -> None:
         loss, aux = parts(x, weight, mask)
         return jnp.sum(loss), aux
 
-    grads, (y, new) = jax.grad(one, (0, 1), has_aux=True)(params, x)
-    split_grads, (split_y, split_new) = jax.grad(many, (0, 1), has_aux=True)(params, x)
+    grads, (y, new) = jax.jit(jax.grad(one, (0, 1), has_aux=True))(params, x)
+    split_grads, (split_y, split_new) = jax.jit(jax.grad(many, (0, 1), has_aux=True))(params, x)
     close(split_y.reshape(y.shape), y)
     close(split_grads, grads, atol=2e-4)
     for device in range(4):
@@ -204,7 +204,7 @@ def test_axis_names_may_be_several_and_map_over_single_examples() -> None:
     net = fnn.batch_norm(axis_name=("outer", "inner"))
     params, state = trees(net, x[0, 0])
     run = lambda x: net.apply(params, state, x, train=True)
-    y, new = jax.vmap(jax.vmap(run, axis_name="inner"), axis_name="outer")(x)
+    y, new = jax.jit(jax.vmap(jax.vmap(run, axis_name="inner"), axis_name="outer"))(x)
     expected_y, expected = fnn.batch_norm().apply(params, state, x, train=True)
     close(y, expected_y)
     close(jax.tree.map(lambda leaf: leaf[1, 3], new), expected)
@@ -217,7 +217,8 @@ def test_axis_name_works_under_shard_map() -> None:
     mesh = jax.make_mesh((1,), ("devices",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
     spec = jax.sharding.PartitionSpec
     run = lambda x: net.apply(params, state, x, train=True)
-    y, new = jax.shard_map(run, mesh=mesh, in_specs=spec("devices"), out_specs=(spec("devices"), spec()))(x)
+    sharded = jax.shard_map(run, mesh=mesh, in_specs=spec("devices"), out_specs=(spec("devices"), spec()))
+    y, new = jax.jit(sharded)(x)
     expected_y, expected = fnn.batch_norm().apply(params, state, x, train=True)
     close(y, expected_y)
     close(new, expected)

@@ -94,7 +94,8 @@ def test_features_must_be_a_positive_int(features: Any) -> None:
 
 
 def test_features_may_be_an_int_of_numpy() -> None:
-    assert fnn.dense(np.int64(4)).init(jax.random.key(0), normal(3, 5))[0]["kernel"].shape == (5, 4)
+    features: Any = np.int64(4)
+    assert fnn.dense(features).init(jax.random.key(0), normal(3, 5))[0]["kernel"].shape == (5, 4)
 
 
 def test_params_without_the_kernel_are_an_error_that_names_it() -> None:

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ def test_small_floats_are_widened_to_float32_and_others_stay() -> None:
     assert widen(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
     assert widen(jnp.ones(2, jnp.float16)).dtype == jnp.float32
     assert widen(jnp.ones(2, jnp.float32)).dtype == jnp.float32
-    assert widen(np.ones(2, np.float64)).dtype == np.float64
+    with jax.enable_x64(True):
+        assert widen(jnp.ones(2, jnp.float64)).dtype == jnp.float64
 
 
 def test_the_variance_is_right_where_the_mean_is_a_million_times_the_spread() -> None:
