@@ -88,7 +88,7 @@ def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argument
         arguments: In place of those of the command line.
 
     Returns:
-        An exit status: 1 when a peer failed.
+        An exit status: 1 when a peer failed, or none is installed.
     """
     options = _parse(about, jobs, peers, arguments)
     if options.child:
@@ -106,6 +106,8 @@ def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argument
         print(f"* {name}: {value}")
     for name, absent in missing.items():
         print(f"* skipped: {peers[name].title}, since {', '.join(absent)} is not installed")
+    if not chosen:
+        return 1
     print(f"* command: `{' '.join(['python', *sys.argv])}`, {options.rounds} rounds\n", flush=True)
 
     found, failures = {}, {}
@@ -114,10 +116,10 @@ def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], argument
         found[name] = {"about": jobs[name].about, "data": note, "samples": samples}
         failures |= {f"{peer} in {name}": message for peer, message in failed.items()}
         print(f"**{name}**: {jobs[name].about} Data: {note}.\n\n{table(samples, peers)}\n", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "jobs": found}, indent=1))
     for place, message in failures.items():
         print(f"* failed: {place}\n\n```\n{message}\n```\n")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "jobs": found}, indent=1))
     return 1 if failures else 0
 
 
@@ -148,8 +150,8 @@ def table(samples: Mapping[str, Sequence[Sample]], peers: Mapping[str, Peer]) ->
 
 
 def _parse(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], arguments: Any) -> argparse.Namespace:
-    listed = [f"  {name:<18} {job.about}" for name, job in jobs.items()]
-    listed += ["", *(f"  {name:<18} {peer.title}" for name, peer in peers.items())]
+    listed = ["jobs:", *(f"  {name:<18} {job.about}" for name, job in jobs.items())]
+    listed += ["", "peers:", *(f"  {name:<18} {peer.title}" for name, peer in peers.items())]
     parser = argparse.ArgumentParser(
         description=about, epilog="\n".join(listed), formatter_class=argparse.RawDescriptionHelpFormatter
     )

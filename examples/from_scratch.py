@@ -73,7 +73,7 @@ def loss_of(score: np.ndarray, target: np.ndarray, loss: str) -> float:
 #     a weight multiplies an activation, so           d loss / d kernel     = activations below, transposed @ error
 #     a bias is added for every example, so           d loss / d bias       = sum of the errors
 #     activations below came through the kernel, so   d loss / d activation = error @ kernel, transposed
-#     each is the sigmoid of a score, so              error below           = d loss / d activation * slope of the sigmoid
+#     each is the sigmoid of a score, so              error below           = d loss / d activation * its slope
 
 
 def slope(activation: np.ndarray) -> np.ndarray:
@@ -363,9 +363,8 @@ def compare_windows(table: Comparison, pictures: np.ndarray, seed: int) -> None:
         its, _, picture_gradient = with_fnn(fnn.max_pool((WINDOW, WINDOW), **options), {}, x, error)
         name = f"max_pool, stride {stride}, padding {padding}"
         table.add(name, y, its)
-        table.add(
-            f"{name}, gradient of the picture", max_pool_backward(x, error, WINDOW, stride, padding), picture_gradient
-        )
+        mine = max_pool_backward(x, error, WINDOW, stride, padding)
+        table.add(f"{name}, gradient of the picture", mine, picture_gradient)
 
 
 # 8. A picture ---------------------------------------------------------------------------------------------------------

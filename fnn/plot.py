@@ -41,6 +41,7 @@ def learning_curves(history: Mapping[str, Any]) -> Figure:
     for panel, name in zip(axes, panels):
         _curves(panel, curves, name)
         panel.set(title=name, xlabel="epoch")
+        panel.legend(frameon=False)
     return figure
 
 
@@ -75,6 +76,7 @@ def comparison(histories: Mapping[str, Mapping[str, Any]], metric: str = "loss")
             panel.sharey(axes[0])
         _curves(panel, history, metric)
         panel.set(title=name, xlabel="epoch", ylabel=metric)
+    axes[0].legend(frameon=False)
     return figure
 
 
@@ -100,11 +102,14 @@ def predictions(target: Any, predicted: Any, *, name: str = "target") -> Figure:
     if len(target) != len(predicted) or not len(target):
         raise ValueError(f"wanted one prediction for each target, got {len(predicted)} for {len(target)}")
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(aspect="equal")
     axes.axline((target[0], target[0]), slope=1, color="gray", linewidth=1)
     many = len(target) > 500
     axes.scatter(target, predicted, s=6 if many else 16, alpha=0.25 if many else 0.7, linewidths=0)
-    axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}", aspect="equal")
+    low, high = min(target.min(), predicted.min()), max(target.max(), predicted.max())
+    margin = 0.05 * max(high - low, 1e-6)
+    axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
     axes.grid(alpha=0.3)
     return figure
 
@@ -240,7 +245,6 @@ def _curves(panel: Any, history: Mapping[str, Any], metric: str) -> None:
             panel.plot(epochs, values, label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.3)
-    panel.legend(frameon=False)
 
 
 def _panels(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.core.compose import within
 from fnn.core.errors import LayerError
@@ -70,7 +71,7 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
     """
     _check_size("stack", size)
     at_index: Callable[[Any], Layer] = (lambda _: block) if isinstance(block, Layer) else block
-    first = as_layer(at_index(0))
+    first = as_layer(at_index(np.int32(0)))
     numbers = [str(number) for number in range(size)]
 
     def plan(made: Layer, x: Any, *more: Any) -> Plan:

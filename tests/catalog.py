@@ -21,7 +21,9 @@ class Row(NamedTuple):
 
 
 def normal(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+    """Numbers that stay clear of 0, where activations have their kink."""
+    x = np.random.default_rng(sum(shape)).normal(size=shape)
+    return (x + 0.05 * np.sign(x)).astype(np.float32)
 
 
 IMAGES, SEQUENCE, ROWS = normal(2, 6, 6, 4), normal(2, 5, 4), normal(3, 4)
@@ -33,8 +35,16 @@ def _block() -> fnn.Layer:
     return fnn.residual(fnn.serial(fnn.dense(4), jnp.tanh))
 
 
+def _deeper(number: Any) -> fnn.Layer:
+    return fnn.residual(fnn.drop_path(0.1 * number.astype(jnp.float32)))
+
+
 def _wired(f: Any, x: Any) -> Any:
     return f.shared(x) + f.blocks[1](f.shared(jnp.tanh(x))) + f.blocks[0](x)
+
+
+def _siamese(f: Any, a: Any, b: Any) -> Any:
+    return f.net(a) - f.net(b)
 
 
 def _tied(f: Any, ids: Any) -> Any:
@@ -86,13 +96,11 @@ CATALOG = [
     Row("stack unrolled", lambda: fnn.stack(_block(), 3, unroll=True), (ROWS,)),
     Row("stack with state", lambda: fnn.stack(fnn.serial(fnn.dense(4), fnn.batch_norm()), 2), (ROWS,)),
     Row("stack with dropout", lambda: fnn.stack(fnn.serial(fnn.dense(4), fnn.dropout(0.3)), 2), (ROWS,)),
-    Row("stack by depth", lambda: fnn.stack(lambda i: fnn.residual(fnn.drop_path(0.1 * i)), 2), (ROWS,)),
+    Row("stack by depth", lambda: fnn.stack(_deeper, 2), (ROWS,)),
     Row("ensemble", lambda: fnn.ensemble(fnn.serial(fnn.dense(3), fnn.batch_norm()), 2), (ROWS,), by_example=False),
     Row("remat", lambda: fnn.remat(fnn.serial(fnn.dense(3), fnn.dropout(0.2))), (ROWS,)),
     Row("wire", lambda: fnn.wire(_wired, shared=fnn.dense(4), blocks=[fnn.dense(4), fnn.batch_norm()]), (ROWS,)),
     Row("wire tied", lambda: fnn.wire(_tied, embedding=fnn.embedding(6, 4)), (IDS,)),
-    Row(
-        "wire of two inputs", lambda: fnn.wire(lambda f, a, b: f.net(a) - f.net(b), net=fnn.dense(2)), (ROWS, ROWS + 1)
-    ),
+    Row("wire of two inputs", lambda: fnn.wire(_siamese, net=fnn.dense(2)), (ROWS, ROWS + 1)),
     Row("capture", lambda: fnn.capture(fnn.serial(fnn.dense(4), relu, fnn.dense(2)), "relu_*"), (ROWS,)),
 ]

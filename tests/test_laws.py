@@ -25,11 +25,11 @@ def is_floating(array: Any) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating)
 
 
-def score(net: fnn.Layer, state: Any, ids: tuple[Any, ...], key: Any, train: bool) -> Any:
+def score(net: fnn.Layer, state: Any, ids: tuple[Any, ...], train: bool) -> Any:
     """A smooth scalar of parameters and floating inputs."""
 
     def f(params: Any, xs: tuple[Any, ...]) -> Any:
-        y, _ = net.apply(params, state, *(xs or ids), key=key, train=train)
+        y, _ = net.apply(params, state, *(xs or ids), key=jax.random.key(7), train=train)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(y))
 
     return f
@@ -39,7 +39,7 @@ def differentiable(row: Row, *, train: bool) -> tuple[Any, Any, Any]:
     net, params, state = made(row)
     xs = tuple(jnp.asarray(x) for x in row.xs)
     floating = all(is_floating(x) for x in xs)
-    f = score(net, state, () if floating else xs, jax.random.key(7), train)
+    f = score(net, state, () if floating else xs, train)
     return f, params, xs if floating else ()
 
 

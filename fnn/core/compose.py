@@ -268,7 +268,7 @@ def make_group(layers: Any) -> Group:
     def refuse(*_: Any, **__: Any) -> Any:
         raise LayerError("is a group of layers; call one of them: f.group[i](x)")
 
-    made = Group(
+    return Group(
         refuse,
         refuse,
         "group",
@@ -278,7 +278,6 @@ def make_group(layers: Any) -> Group:
         _describe=lambda: f"group({', '.join(name for name, _ in children)})",
         _owns=True,
     )
-    return made
 
 
 def as_child(name: str, value: Any) -> Layer:

@@ -62,19 +62,8 @@ def test_training_by_hand_learns_digits() -> None:
 def test_the_squared_error_agrees_too_and_the_script_reads_its_options(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [
-        "--hidden",
-        "4",
-        "--loss",
-        "squared_error",
-        "--steps",
-        "3",
-        "--tolerance",
-        "1e-5",
-        "--output",
-        str(tmp_path),
-    ]
-    monkeypatch.setattr(sys, "argv", ["from_scratch.py", *options])
+    options = "--hidden 4 --loss squared_error --steps 3 --tolerance 1e-5 --output"
+    monkeypatch.setattr(sys, "argv", ["from_scratch.py", *options.split(), str(tmp_path)])
     runpy.run_path(str(from_scratch.__file__), run_name="__main__")
     printed = capsys.readouterr().out
     assert "losses of 3 steps" in printed
