@@ -57,6 +57,7 @@ def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: s
     def run(params: Any, state: Any, xs: tuple[Any, ...], key: Any, train: bool) -> tuple[Any, Any]:
         if key is None and key_is_needed and (train or "train" not in wants):
             raise LayerError(f"{kind} needs random numbers: pass key=jax.random.key(...) to apply")
+        xs = jax.tree.map(jnp.asarray, xs)  # NumPy's float64 is float32 to JAX, and x.dtype must say so
         given = {"key": key, "train": train}
         owned = () if init is None else (params, state) if stateful else (params,)
         if init is None:
@@ -132,7 +133,7 @@ def _configuration(*functions: Callable[..., Any] | None) -> dict[str, str]:
         code = getattr(function, "__code__", None)
         for name, cell in zip(code.co_freevars if code else (), getattr(function, "__closure__", None) or ()):
             value = cell.cell_contents
-            if value is None or isinstance(value, Layer) or name.endswith("_init"):
+            if value is None or isinstance(value, Layer) or name == "init" or name.endswith("_init"):
                 continue
             if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 found[name] = show(value)

@@ -3,6 +3,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
@@ -119,3 +120,9 @@ def test_hyperparameters_may_be_traced(key: jax.Array) -> None:
         float(jax.jit(jax.grad(lambda factor: scale(factor).apply(scale(factor).init(key, X)[0], {}, X)[0].sum()))(2.0))
         == 6
     )
+
+
+def test_numpy_float64_is_float32_to_a_layer(key: jax.Array) -> None:
+    x = np.ones((2, 3))
+    params, state = fnn.dense(4).init(key, x)
+    assert fnn.dense(4).apply(params, state, x)[0].dtype == jnp.float32
