@@ -29,9 +29,7 @@ def test_the_programs_of_a_page_run_one_after_another(
         assert logits.shape == (597, 10)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize(
-    "page", [*PAGES, *LINKING], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [*PAGES, *LINKING], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -22,24 +22,31 @@ class Progress:
         self._began = time.perf_counter()
         self._bar = tqdm(
             total=steps_per_epoch and steps_per_epoch * epochs,
+            desc=f"epoch 1/{epochs}, compiling",
             unit=" steps",
             leave=False,
             dynamic_ncols=True,
+            smoothing=0,
             disable=not (shown and sys.stderr.isatty()),
-            bar_format="{desc} |{bar:20}| {percentage:3.0f}% {rate_fmt}, {remaining} left{postfix}",
+            bar_format="{desc} |{bar:20}| {percentage:3.0f}%, {rate_noinv_fmt}, {remaining} left{postfix}",
         )
-        self._bar.set_description(f"epoch 1/{epochs}, compiling")
         self._compiling = True
 
     def update(self, steps: int, metrics: Mapping[str, Any]) -> None:
         """Tell of some steps that were done."""
-        self._bar.update(steps)
-        if self._compiling:  # the estimate starts after the first call, which compiles
+        if self._bar.disable:
+            return
+        self._bar.set_description_str(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
+        names = sorted(metrics, key=lambda name: name != "loss")
+        self._bar.set_postfix_str(
+            ", ".join(f"{name} {_number(np.mean(metrics[name]))}" for name in names), refresh=False
+        )
+        if self._compiling:  # the rate, and so the estimate, starts after the first call, which compiles
             self._compiling = False
-            self._bar.initial, self._bar.start_t = self._bar.n, time.time()
-        if not self._bar.disable:
-            self._bar.set_description(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
-            self._bar.set_postfix_str(", ".join(f"{k} {_number(np.mean(v))}" for k, v in metrics.items()))
+            self._bar.n = self._bar.initial = steps
+            self._bar.start_t = time.time()
+        else:
+            self._bar.update(steps)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Tell of an epoch that was done."""
