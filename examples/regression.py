@@ -129,7 +129,7 @@ def split(table: datasets.Dataset, examples: int | None = None) -> Rows:
     center, scale = float(y_train.mean()), float(y_train.std())
     pairs = ((x_train, y_train), (x[:held_out], y[:held_out]), (x_test, y_test))
     scaled = [((x - x_train.mean(0)) / x_train.std(0), (y - center) / scale) for x, y in pairs]
-    return Rows(*scaled, center, scale)
+    return Rows(*scaled, center=center, scale=scale)
 
 
 def train(

@@ -19,8 +19,13 @@ from fnn.layers.gated import glu as glu, swiglu as swiglu
 from fnn.layers.embedding import embedding as embedding
 
 # Layers over space.
-from fnn.layers.conv import conv as conv
-from fnn.layers.pool import max_pool as max_pool
+from fnn.layers.conv import conv as conv, conv_transpose as conv_transpose, depthwise_conv as depthwise_conv
+from fnn.layers.pool import (
+    global_max_pool as global_max_pool,
+    global_mean_pool as global_mean_pool,
+    max_pool as max_pool,
+    mean_pool as mean_pool,
+)
 from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
 
 # Normalisation, noise, activations with parameters (those without are in jax.nn).

@@ -4,13 +4,14 @@ Every convolution of fnn is computed here. Arrays are channels last, ``(batch, *
 ``(*window, channels // groups, features)``.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax import lax
 
-from fnn.ops.checks import check_positive_int
+from fnn.ops.checks import check_floating, check_positive_int
 from fnn.ops.linear import linear
 
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -42,9 +43,7 @@ def convolve(
         ``(batch, *space', features)``, where ``space'`` is what `output_sizes` returns.
     """
     space = kernel.ndim - 2
-    check_rank(x, space)
-    check_groups(x.shape[-1], kernel.shape[-1], groups)
-    check_channels(x, kernel.shape[-2] * groups)
+    _check_operands(x, kernel, groups)
     strides, dilation = per_axis("strides", strides, space), per_axis("dilation", dilation, space)
     window = dilated(kernel.shape[:-2], dilation)
     sizes = x.shape[1:-1]
@@ -90,9 +89,7 @@ def convolve_transpose(
         ``(batch, *space', features)``.
     """
     space = kernel.ndim - 2
-    check_rank(x, space)
-    check_groups(x.shape[-1], kernel.shape[-1], groups)
-    check_channels(x, kernel.shape[-2] * groups)
+    _check_operands(x, kernel, groups)
     strides, dilation = per_axis("strides", strides, space), per_axis("dilation", dilation, space)
     window = dilated(kernel.shape[:-2], dilation)
     sizes = x.shape[1:-1]
@@ -197,9 +194,9 @@ def check_window(window: Any) -> None:
     """Raise unless ``window`` is a tuple of positive ints."""
     sizes = window if isinstance(window, tuple) else ()
     if not sizes or not all(hasattr(size, "__index__") and size > 0 and size is not True for size in sizes):
-        fix = f"({window},) for a sequence, ({window}, {window}) for images" if isinstance(window, int) else "(3, 3)"
         raise ValueError(
-            f"window must be a tuple of positive ints, one for each spatial axis, got {window!r}; write {fix}"
+            f"window must be a tuple of positive ints, one for each spatial axis, got {window!r}; "
+            "write (3,) for sequences, (3, 3) for images"
         )
 
 
@@ -224,6 +221,16 @@ def check_padding(padding: Any, space: int) -> str | Pairs:
     return pairs
 
 
+def check_geometry(
+    window: Any, strides: int | tuple[int, ...] = 1, padding: Padding = "SAME", dilation: int | tuple[int, ...] = 1
+) -> None:
+    """Raise unless window, strides, padding and dilation fit together, whatever x will be."""
+    check_window(window)
+    per_axis("strides", strides, len(window))
+    per_axis("dilation", dilation, len(window))
+    check_padding(padding, len(window))
+
+
 def check_rank(x: Any, space: int) -> None:
     """Raise unless ``x`` has a batch axis, ``space`` spatial axes and channels."""
     rank = len(x.shape)
@@ -232,24 +239,32 @@ def check_rank(x: Any, space: int) -> None:
     if rank == space + 1:
         fix = "add the channel axis, x[..., None], or the batch axis, x[None]"
     elif rank > space + 2:
-        fix = f"give the window {rank - 2} entries, or join leading axes into the batch: x.reshape(-1, *x.shape[-{space + 2}:])"
+        fix = f"give the window {rank - 2} entries, or join leading axes, x.reshape(-1, *x.shape[-{space + 1}:])"
     else:
-        fix = f"give the window {rank - 2} entries" if rank > 2 else "reshape it"
+        fix = "reshape it, as fnn.reshape does"
     wanted = f"(batch, {_AXES.get(space, '*space')}, channels)"
-    raise ValueError(f"x has {rank} axes, wanted {space + 2}: {wanted}; {fix}")
-
-
-def check_channels(x: Any, channels: int) -> None:
-    """Raise unless the last axis of ``x`` has the size that the kernel was made for."""
-    if x.shape[-1] != channels:
-        raise ValueError(f"x has {x.shape[-1]} channels, and the kernel was made for {channels}; the last axis counts")
+    raise ValueError(f"x has {rank} axes, wanted {space + 2} for this window: {wanted}; {fix}")
 
 
 def check_groups(channels: int, features: int, groups: int) -> None:
-    """Raise unless ``groups`` divides both."""
-    for name, size in (("x has {} channels", channels), ("features is {}", features)):
+    """Raise unless ``groups`` is a positive int that divides the channels and the features."""
+    check_positive_int("groups", groups)
+    for what, size in (("x has {} channels", channels), ("features is {}", features)):
         if size % groups:
-            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            common = math.gcd(channels, features)
+            divisors = ", ".join(str(n) for n in range(1, common + 1) if common % n == 0)
             raise ValueError(
-                f"{name.format(size)}, which groups={groups} does not divide; choose groups from {divisors[:12]}"
+                f"{what.format(size)}, which groups={groups} does not divide; groups that divide {channels} channels "
+                f"and {features} features: {divisors}"
             )
+
+
+def _check_operands(x: Any, kernel: Any, groups: int) -> None:
+    check_rank(x, kernel.ndim - 2)
+    check_floating(x)
+    check_groups(x.shape[-1], kernel.shape[-1], groups)
+    if x.shape[-1] != kernel.shape[-2] * groups:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels and the kernel was made for {kernel.shape[-2] * groups}; "
+            "pass an x like the one that init saw"
+        )
