@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
 import fnn
@@ -133,7 +134,7 @@ def test_hessian_vector_products_agree_in_both_orders(row: Row) -> None:
     f, params, xs = differentiable(row, train=True)
     if not jax.tree.leaves((params, xs)):
         return
-    flat, unflatten = jax.flatten_util.ravel_pytree((params, xs))
+    flat, unflatten = ravel_pytree((params, xs))
     g = lambda flat: f(*unflatten(flat))
     v = jnp.cos(jnp.arange(flat.size, dtype=jnp.float32))
     forward_over_reverse = jax.jit(lambda flat: jax.jvp(jax.grad(g), (flat,), (v,))[1])(flat)
