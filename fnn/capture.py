@@ -70,10 +70,8 @@ def capture(net: Layer, *patterns: str) -> Layer:
 
     def plan(made: Layer, *inputs: Any) -> Plan:
         one = net._plan(*inputs)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        run = lambda params, state, key, *xs: apply(params, state, xs, key, False)[0]
-        output = jax.eval_shape(run, one.params, one.state, key, *inputs)
-        return one._replace(layer=made, output=output)
+        run = lambda params, state, *xs: apply(params, state, xs, jax.random.key(0), False)[0]
+        return one._replace(layer=made, output=jax.eval_shape(run, one.params, one.state, *inputs))
 
     return make_layer(
         net.name,

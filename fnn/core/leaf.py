@@ -80,12 +80,12 @@ def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: s
         return params, state
 
     def plan(made: Layer, *inputs: Any) -> Plan:
-        def trace(key: jax.Array, *xs: Any) -> Any:
-            params, state = start(key, *inputs)
-            y, new_state = run(params, state, xs, key, False)
+        def trace(*xs: Any) -> Any:
+            params, state = start(jax.random.key(0), *inputs)
+            y, new_state = run(params, state, xs, jax.random.key(1), False)
             return y, params, state, new_state
 
-        output, params, state, new_state = jax.eval_shape(trace, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
+        output, params, state, new_state = jax.eval_shape(trace, *inputs)
         if not same(state, new_state):
             raise LayerError(f"apply must keep the structure of state: {show(state)} became {show(new_state)}")
         return Plan(made, inputs, output, params, state, lambda key: start(key, *inputs))

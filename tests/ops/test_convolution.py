@@ -162,7 +162,9 @@ def test_padding_by_name_is_that_of_lax_and_flax(
 ) -> None:
     x, kernel = normal(2, 3, 4, 2), normal(*window, 2, 3, seed=1)
     got = convolve_transpose(jnp.asarray(x), jnp.asarray(kernel), strides=strides, padding=padding)
-    np.testing.assert_allclose(got, lax.conv_transpose(jnp.asarray(x), jnp.asarray(kernel), strides, padding), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        got, lax.conv_transpose(jnp.asarray(x), jnp.asarray(kernel), strides, padding), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
