@@ -8,6 +8,7 @@ reads MNIST, Fashion-MNIST or CIFAR-10 from ``$FNN_DATA``, the cache folder, or 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import datasets
@@ -101,4 +102,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", default="outputs/image_classification", help="folder of the pictures")
     parser.add_argument("--examples", type=int, help="use only so many images, for a quick look")
     arguments = vars(parser.parse_args())
-    main(arguments.pop("data"), **arguments)
+    try:
+        main(arguments.pop("data"), **arguments)
+    except datasets.DatasetError as error:
+        sys.exit(str(error))

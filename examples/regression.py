@@ -21,6 +21,7 @@ loss falls towards the variance of the targets, 0.083.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -233,4 +234,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", default="outputs/regression", help="folder of the pictures")
     parser.add_argument("--examples", type=int, help="use only so many rows, for a quick look")
     arguments = vars(parser.parse_args())
-    main(arguments.pop("data"), **arguments)
+    try:
+        main(arguments.pop("data"), **arguments)
+    except datasets.DatasetError as error:
+        sys.exit(str(error))
