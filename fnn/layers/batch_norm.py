@@ -11,7 +11,8 @@ from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_range
-from fnn.ops.normalize import affine, check_normalizable, moments, widen
+from fnn.ops.dtypes import widen
+from fnn.ops.normalize import affine, check_normalizable, moments
 
 
 def batch_norm(

@@ -11,7 +11,8 @@ from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_positive_int, check_range
-from fnn.ops.normalize import affine, check_normalizable, standardize, widen
+from fnn.ops.dtypes import widen
+from fnn.ops.normalize import affine, check_normalizable, standardize
 
 
 def layer_norm(

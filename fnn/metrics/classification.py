@@ -9,7 +9,8 @@ import numpy as np
 
 from fnn.metrics.streaming import Metric, add, streaming
 from fnn.ops.checks import check_positive_int
-from fnn.ops.targets import expand, masked, namespace, ratio, to_classes, widen, with_columns
+from fnn.ops.dtypes import widen
+from fnn.ops.targets import expand, masked, namespace, ratio, to_classes, with_columns
 
 Array = jax.Array | np.ndarray
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.metrics.streaming import Metric, streaming
-from fnn.ops.targets import difference, expand, masked, namespace, ratio, widen
+from fnn.ops.dtypes import widen
+from fnn.ops.targets import difference, expand, masked, namespace, ratio
 
 Array = jax.Array | np.ndarray
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.ops.targets import expand, masked, ratio, widen
+from fnn.ops.dtypes import widen
+from fnn.ops.targets import expand, masked, ratio
 
 
 class Metric(NamedTuple):

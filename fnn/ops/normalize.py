@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.ops.checks import check_floating
+from fnn.ops.dtypes import widen
 
 
 def check_normalizable(x: Any, axes: int, wanted: str) -> None:
@@ -16,11 +17,6 @@ def check_normalizable(x: Any, axes: int, wanted: str) -> None:
         raise TypeError(f"x is {x.dtype}, wanted a real dtype; normalise its real and imaginary parts, or jnp.abs(x)")
     if len(x.shape) < axes:
         raise ValueError(f"x has shape {x.shape}, wanted {wanted}; add the missing axes, such as x[None]")
-
-
-def widen(x: jax.Array) -> jax.Array:
-    """``x`` in float32, or in its own dtype where that is wider: the dtype of statistics."""
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
 def moments(x: jax.Array, average: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array]:

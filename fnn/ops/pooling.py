@@ -10,6 +10,7 @@ from jax import lax
 
 from fnn.ops.checks import check_floating
 from fnn.ops.convolution import Padding, Pairs, check_rank, output_sizes, per_axis, resolve_padding
+from fnn.ops.dtypes import widen
 
 # Windows up to these sizes are unrolled: measured on CPUs, and it keeps what XLA must compile short.
 _UNROLLED_MAX = 5
@@ -65,7 +66,7 @@ def pool_mean(
     """
     check_floating(x)
     strides, pairs = _geometry(x, window, strides, padding)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widen(x)
     counts = math.prod(window)
     if any(low or high for low, high in pairs):
         inside = [_count(*axis) for axis in zip(x.shape[1:-1], window, strides, pairs)]

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.ops.dtypes import widen
+
 
 def with_columns(y: Any, target: Any) -> tuple[jax.Array, jax.Array]:
     """Give logits a class axis and targets none.
@@ -63,12 +65,6 @@ def difference(y: Any, target: Any) -> jax.Array:
 def mean_over_features(values: jax.Array) -> jax.Array:
     """The mean of each example, ``(batch,)``."""
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
-
-
-def widen(x: Any) -> jax.Array:
-    """At least float32, whatever the network computes in."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def expand(weight: Any, shape: tuple[int, ...]) -> jax.Array:

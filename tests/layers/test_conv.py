@@ -27,12 +27,18 @@ def compare(
 ) -> None:
     """Compare values and gradients with a PyTorch function of x, weight and bias; ``port`` maps its weight to ours."""
     torch = pytest.importorskip("torch", reason=NO_TORCH)
-    params, state = net.init(jax.random.key(0), x)
+    params, state = jax.eval_shape(net.init, jax.random.key(0), x)
     kernel, bias = port(weight), normal(*params["bias"].shape, seed=2)
     assert kernel.shape == params["kernel"].shape
-    y, back = jax.vjp(lambda params, x: net.apply(params, state, x)[0], {"kernel": kernel, "bias": bias}, x)
-    cotangent = normal(*y.shape, seed=3)
-    grads, x_grad = jax.jit(back)(cotangent)
+    params = {"kernel": kernel, "bias": bias}
+    cotangent = normal(*jax.eval_shape(net.apply, params, state, x)[0].shape, seed=3)
+
+    @jax.jit
+    def run(params: Any, x: Any) -> Any:
+        y, back = jax.vjp(lambda params, x: net.apply(params, state, x)[0], params, x)
+        return y, *back(cotangent)
+
+    y, grads, x_grad = run(params, x)
 
     first = lambda a: torch.from_numpy(np.moveaxis(a, -1, 1).copy())
     last = lambda tensor: np.moveaxis(tensor.detach().numpy(), 1, -1)
@@ -52,7 +58,7 @@ def from_conv(weight: np.ndarray) -> np.ndarray:
 
 def from_conv_transpose(weight: np.ndarray, groups: int = 1) -> np.ndarray:
     """``(channels, features // groups, *window)`` of PyTorch to ``(*window, channels // groups, features)``."""
-    flipped = np.flip(weight, axis=range(2, weight.ndim))
+    flipped = np.flip(weight, axis=tuple(range(2, weight.ndim)))
     return np.concatenate([np.moveaxis(part, (0, 1), (-2, -1)) for part in np.split(flipped, groups)], axis=-1)
 
 
@@ -118,10 +124,10 @@ def test_the_documented_port_from_pytorch_is_the_tested_one() -> None:
 
 @pytest.mark.parametrize(("window", "strides"), [((4, 3), (2, 2)), ((3, 3), (1, 1)), ((2, 2), (3, 3))])
 def test_same_transposed_multiplies_space_by_the_strides(window: tuple[int, int], strides: tuple[int, int]) -> None:
-    x = normal(2, 5, 4, 3)
+    x = jax.ShapeDtypeStruct((2, 5, 4, 3), jnp.float32)
     net = conv_transpose(2, window, strides=strides)
-    params, state = net.init(jax.random.key(0), x)
-    assert net.apply(params, state, x)[0].shape == (2, 5 * strides[0], 4 * strides[1], 2)
+    params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    assert jax.eval_shape(net.apply, params, state, x)[0].shape == (2, 5 * strides[0], 4 * strides[1], 2)
 
 
 def test_a_causal_convolution_sees_no_later_step() -> None:
@@ -147,9 +153,9 @@ def test_parameters_are_float32_unless_told_otherwise(make: Callable[..., Layer]
     for x_dtype in (jnp.float32, jnp.bfloat16):
         x = jnp.ones((1, 4, 4, 2), x_dtype)
         for net, dtype in ((make(), jnp.float32), (make(dtype=jnp.bfloat16), jnp.bfloat16)):
-            params, state = net.init(jax.random.key(0), x)
+            params, state = jax.eval_shape(net.init, jax.random.key(0), x)
             assert {name: leaf.dtype for name, leaf in params.items()} == {"kernel": dtype, "bias": dtype}
-            assert net.apply(params, state, x)[0].dtype == x_dtype
+            assert jax.eval_shape(net.apply, params, state, x)[0].dtype == x_dtype
 
 
 @each_layer
@@ -208,8 +214,8 @@ IMAGES = jax.ShapeDtypeStruct((8, 28, 28, 6), jnp.float32)
         (conv(8, (3, 3)), jnp.ones((8, 28, 28, 1), jnp.uint8), r"x is uint8, .*x.astype\(jnp.float32\) / 255"),
         (depthwise_conv((3, 3)), jnp.ones((8, 28, 28, 1), jnp.int32), "x is int32, wanted a floating dtype"),
         (conv_transpose(8, (3, 3)), jnp.ones((8, 9, 9, 1), jnp.int32), "x is int32, wanted a floating dtype"),
-        (conv(8, (3, 3), groups=4), IMAGES, "x has 6 channels, which groups=4 does not divide; .*: 1, 2$"),
-        (conv(8, (3, 3), groups=3), IMAGES, "features is 8, which groups=3 does not divide; .*: 1, 2$"),
+        (conv(8, (3, 3), groups=4), IMAGES, "x has 6 channels, which groups=4 does not divide; .*: 1, 2"),
+        (conv(8, (3, 3), groups=3), IMAGES, "features is 8, which groups=3 does not divide; .*: 1, 2"),
         (conv_transpose(8, (3, 3), groups=3), IMAGES, "features is 8, which groups=3 does not divide"),
         (conv(8, (3, 29), padding="VALID"), IMAGES, "the window spans 29 and axis 2 of x has size 28; use a smaller"),
         (conv(8, (3, 3), padding=1, dilation=15), IMAGES, r"spans 31 .* size 30 \(28 with padding 1 and 1\)"),
@@ -224,7 +230,7 @@ def test_a_wrong_input_raises_at_init_with_the_path_and_the_fix(net: Layer, x: A
     assert caught.value.path == ("stem",)
     assert caught.value.layer == repr(net)
     assert caught.value.got.endswith(f"[{','.join(map(str, x.shape))}]")
-    caught.match(rf"stem: (?s:.)*{message.removesuffix('$')}")
+    caught.match(rf"stem: (?s:.)*{message}")
 
 
 def test_an_error_shows_the_configuration() -> None:
@@ -237,7 +243,7 @@ def test_an_error_shows_the_configuration() -> None:
 def test_parameters_of_another_number_of_channels_raise(make: Callable[..., Layer]) -> None:
     net = make()
     params, state = net.init(jax.random.key(0), normal(1, 4, 4, 2))
-    with pytest.raises(LayerError, match="x has .* channels"):
+    with pytest.raises(LayerError, match="x has 6 channels"):
         net.apply(params, state, normal(1, 4, 4, 6))
 
 

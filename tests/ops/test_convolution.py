@@ -68,14 +68,17 @@ def grouped(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
     return np.concatenate([part @ tap for part, tap in parts], axis=-1)
 
 
+def zeros_around(padding: Any, sizes: Any, extents: Any, strides: Any) -> list[tuple[int, int]]:
+    if isinstance(padding, str):
+        return list(lax.padtype_to_pads(sizes, extents, strides, padding))
+    pairs = padding if isinstance(padding, tuple) else (padding,) * len(sizes)
+    return [(pair, pair) if isinstance(pair, int) else pair for pair in pairs]
+
+
 def convolve_by_loops(case: Case) -> np.ndarray:
     x, kernel, options = operands(case)
     strides, dilation, extents = tuples(case)
-    pairs = case[4] if isinstance(case[4], tuple) else (case[4],) * len(strides)
-    if isinstance(case[4], str):
-        pairs = lax.padtype_to_pads(x.shape[1:-1], extents, strides, case[4])
-    pairs = [(pair, pair) if isinstance(pair, int) else pair for pair in pairs]
-    x = np.pad(x, [(0, 0), *pairs, (0, 0)])
+    x = np.pad(x, [(0, 0), *zeros_around(case[4], x.shape[1:-1], extents, strides), (0, 0)])
     sizes = [(size - extent) // stride + 1 for size, extent, stride in zip(x.shape[1:-1], extents, strides)]
     y = np.zeros((x.shape[0], *sizes, kernel.shape[-1]), x.dtype)
     for place in np.ndindex(*sizes):

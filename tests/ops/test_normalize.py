@@ -1,17 +1,8 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.ops.normalize import affine, check_normalizable, moments, standardize, widen
-
-
-def test_small_floats_are_widened_to_float32_and_others_stay() -> None:
-    assert widen(jnp.ones(2, jnp.bfloat16)).dtype == jnp.float32
-    assert widen(jnp.ones(2, jnp.float16)).dtype == jnp.float32
-    assert widen(jnp.ones(2, jnp.float32)).dtype == jnp.float32
-    with jax.enable_x64(True):
-        assert widen(jnp.ones(2, jnp.float64)).dtype == jnp.float64
+from fnn.ops.normalize import affine, check_normalizable, moments, standardize
 
 
 def test_the_variance_is_right_where_the_mean_is_a_million_times_the_spread() -> None:

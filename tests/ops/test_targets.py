@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.ops.targets import expand, masked, mean_over_features, namespace, ratio, to_classes, widen, with_columns
+from fnn.ops.targets import expand, masked, mean_over_features, namespace, ratio, to_classes, with_columns
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,6 @@ def test_masked_takes_nan_out_where_the_weight_is_zero() -> None:
 def test_mean_over_features_keeps_the_batch() -> None:
     assert mean_over_features(jnp.array([[1.0, 3.0], [5.0, 5.0]])).tolist() == [2, 5]
     assert mean_over_features(jnp.array([1.0, 3.0])).tolist() == [1, 3]
-
-
-def test_widen_is_at_least_float32() -> None:
-    for dtype in (jnp.bfloat16, jnp.uint8, bool):
-        assert widen(jnp.ones(2, dtype)).dtype == jnp.float32
 
 
 def test_arithmetic_stays_in_numpy_until_there_is_a_jax_array() -> None:
