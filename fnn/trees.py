@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.ops.dtypes import widen
+
 
 def at(tree: dict[str, Any], path: str) -> Any:
     """Look up the part of a tree under ``path``.
@@ -192,5 +194,5 @@ def _total(term: Callable[[jax.Array], jax.Array], params: Any, patterns: tuple[
     selected = _select(params, patterns) if patterns else [True] * len(leaves)
     total = jnp.zeros((), jnp.float32)
     for leaf in itertools.compress(leaves, selected):
-        total = total + jnp.sum(term(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))))
+        total = total + jnp.sum(term(widen(leaf)))
     return total

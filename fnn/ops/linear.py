@@ -2,6 +2,8 @@
 
 import jax
 
+from fnn.ops.checks import check_floating
+
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """``x @ kernel + bias`` over the last axis of ``x``, in the dtype of ``x``.
@@ -10,13 +12,14 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
     its operand in a cache-hostile order on CPUs, which doubles the time of a transformer's training step.
 
     Args:
-        x: ``(*leading, features_in)``.
+        x: ``(*leading, features_in)``, floating.
         kernel: ``(features_in, features)``.
         bias: ``(features,)`` or None.
 
     Returns:
         ``(*leading, features)``.
     """
+    check_floating(x)  # or the kernel would be cast to integers, which are mostly zeros
     flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
     y = flat @ kernel.astype(x.dtype)
     if bias is not None:

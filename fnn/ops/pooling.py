@@ -161,7 +161,7 @@ def _first_max(windows: jax.Array, axis: int, stride: int, pair: tuple[int, int]
     # Where all of a window is -inf, the padding before it must not come first.
     inside = np.maximum(pair[0] - np.arange(places) * stride, 0).reshape(places, *(1,) * (windows.ndim - axis - 1))
     if extent > _UNROLLED_MAX:
-        offset = jnp.maximum(lax.argmax(windows, axis, jnp.int32), inside)
+        offset = jnp.maximum(lax.argmax(windows, axis, np.int32), inside.astype(np.int32))
         return offset, _pick(windows, offset, axis)
     best = lax.index_in_dim(windows, 0, axis, keepdims=False)
     offset = jnp.broadcast_to(inside.astype(np.int8), best.shape)

@@ -106,3 +106,9 @@ def test_params_without_the_kernel_are_an_error_that_names_it() -> None:
 def test_an_input_of_other_width_is_an_error_that_shows_it() -> None:
     with pytest.raises(fnn.LayerError, match=r"got:   float32\[3,6\]"):
         fnn.dense(4).apply(PARAMS, {}, normal(3, 6))
+
+
+def test_integers_are_refused_in_apply_too(key: jax.Array) -> None:
+    params, state = fnn.dense(3).init(key, jnp.ones((2, 4)))
+    with pytest.raises(fnn.LayerError, match="x is uint8"):
+        fnn.dense(3).apply(params, state, jnp.ones((2, 4), jnp.uint8))
