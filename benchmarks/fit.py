@@ -61,8 +61,10 @@ def with_fnn(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
     objective = fnn.supervised(net, loss)
     optimizer = optax.adam(1e-3)
 
+    run = fnn.train_init(net, optimizer, jax.random.key(0), x)
+
     def work() -> float:
-        run = fnn.train_init(net, optimizer, jax.random.key(0), x)
+        nonlocal run
         run, history = fnn.fit(objective, optimizer, run, (x, y), **settings, progress=False)
         jax.block_until_ready(run)
         return float(history["loss"][-1])

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ class Report(NamedTuple):
     """News from the loop.
 
     Attributes:
-        run: The state after the reported steps; a copy, yours to keep.
+        run: The state after the reported steps; the loop never overwrites it.
         metrics: By name, one value for each step since the last report, NumPy arrays ``(steps, *shape)``.
         steps: How many steps this report covers.
     """
@@ -41,7 +41,7 @@ def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None 
 
     Args:
         step: Any pure ``step(run, batch) -> (run, metrics)``, such as `train_step` makes.
-        run: Any pytree of arrays. It is copied, never changed.
+        run: Any pytree of arrays. It is never overwritten.
         batches: `fnn.batches`, or any iterable of batches of one shape.
         every: Steps for each report. None: as many as take about a fifth of a second, or one for an iterable; a report
             never spans two epochs.
@@ -62,7 +62,6 @@ def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None 
     """
     if every is not None and every < 1:
         raise ValueError(f"every must be a positive number of steps, got {every}")
-    run = _copy(run)
     if isinstance(batches, Batches):
         yield from _over_arrays(step, run, batches, every)
     else:
@@ -71,48 +70,56 @@ def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None 
 
 def _over_iterable(step: Step, run: Any, batches: Iterable[Any], every: int) -> Iterator[Report]:
     compiled, waiting = _compile(step), []
+    run = _copy(run)
     for batch in batches:
         run, metrics = compiled(run, batch)
         waiting.append(metrics)
         if len(waiting) == every:
-            yield Report(_copy(run), _stack(waiting), len(waiting))
+            yield Report(_copy(run), _stack(jax.device_get(waiting), every), every)
             waiting = []
     if waiting:
-        yield Report(_copy(run), _stack(waiting), len(waiting))
+        yield Report(_copy(run), _stack(jax.device_get(waiting), len(waiting)), len(waiting))
 
 
 def _over_arrays(step: Step, run: Any, batches: Batches, every: int | None) -> Iterator[Report]:
-    data, at, end = batches.data, batches.start, batches.start + len(batches)
-    per_epoch = batches.steps_per_epoch
-    many = _advance_looped if _loops_well(step, run, batches) else _advance_singly
-    epoch, order, count = -1, None, every or 1
+    at, end, per_epoch = batches.start, batches.start + len(batches), batches.steps_per_epoch
+    advance, collect = (_advance_looped, _cut) if _loops_well(step, run, batches) else (_advance_singly, _stack)
+    order, count = batches.order(at // per_epoch), every or 1
     while at < end:
-        if at // per_epoch != epoch:
-            epoch = at // per_epoch
-            order = batches.order(epoch)
         index = at % per_epoch
         steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL)
         began = time.perf_counter()
-        run, metrics = many(step, run, data, order, index, steps)
+        run, waiting = advance(step, run, batches.data, order, index, steps)
+        if (at + steps) % per_epoch == 0:  # shuffle for the next epoch while this one computes
+            order = batches.order((at + steps) // per_epoch)
+        metrics = collect(jax.device_get(waiting), steps)
         seconds = time.perf_counter() - began
         if every is None:  # the first call's time is mostly compilation and says nothing
             wanted = steps * SECONDS_PER_REPORT / seconds if at > batches.start else 16
             count = int(min(max(wanted, 1), 16 * count))
         at += steps
-        yield Report(_copy(run), metrics, steps)
+        yield Report(run, metrics, steps)
 
 
 def _advance_looped(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
-    run, buffers = _compile_looped(step)(run, data, order, index, steps)
-    return run, jax.tree.map(lambda values: values[:steps], jax.device_get(buffers))
+    return _compile_looped(step)(run, data, order, index, steps)
 
 
 def _advance_singly(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
     compiled, waiting = _compile_picking(step), []
+    run = _copy(run)
     for number in range(index, index + steps):
         run, metrics = compiled(run, data, order, number)
         waiting.append(metrics)
-    return run, _stack(waiting)
+    return run, waiting
+
+
+def _cut(buffers: Any, steps: int) -> Any:
+    return jax.tree.map(lambda values: values[:steps], buffers)
+
+
+def _stack(waiting: list[Any], steps: int) -> Any:
+    return jax.tree.map(lambda *values: np.stack(values), *waiting[:steps])
 
 
 @lru_cache(maxsize=32)
@@ -135,9 +142,12 @@ def _compile_picking(step: Step) -> Callable[..., Any]:
 
 @lru_cache(maxsize=32)
 def _compile_looped(step: Step) -> Callable[..., Any]:
-    """``steps`` is traced, so that calls of any length share one executable."""
+    """``steps`` is traced, so that calls of any length share one executable.
 
-    @partial(jax.jit, donate_argnums=0)
+    The state is not donated: XLA copies it once into the loop, and so the caller may keep what went in.
+    """
+
+    @jax.jit
     def advance(run: Any, data: Any, order: jax.Array, index: jax.Array, steps: jax.Array) -> Any:
         size = min(len(order), STEPS_PER_CALL)
         _, spec = jax.eval_shape(_traced(step), run, pick(data, order[0]))
@@ -173,7 +183,3 @@ def _hashable(tree: Any) -> Any:
 @jax.jit
 def _copy(run: Any) -> Any:
     return jax.tree.map(jnp.copy, run)
-
-
-def _stack(waiting: list[Any]) -> dict[str, np.ndarray]:
-    return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(waiting))
