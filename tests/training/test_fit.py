@@ -70,15 +70,16 @@ def test_weights_ride_in_the_batch() -> None:
 
 
 def test_early_stopping_restores_the_best_state() -> None:
-    noisy = optax.chain(optax.sgd(0.05), optax.add_noise(3.0, 0.0, jax.random.key(1)))
-    rule = fnn.early_stopping(3)
-    options = {"optimizer": noisy, "epochs": 50, "validation": (X, Y)}
-    run, history = fit(**options, run=start(noisy), early_stopping=rule)
+    def noisy_fit(rule: Any) -> Any:
+        noisy = optax.chain(optax.sgd(0.05), optax.add_noise(3.0, 0.0, jax.random.key(1)))
+        return fit(optimizer=noisy, run=start(noisy), epochs=50, validation=(X, Y), early_stopping=rule)
+
+    run, history = noisy_fit(fnn.early_stopping(3))
     losses = history["validation/loss"]
     assert len(losses) == losses.argmin() + 1 + 3 < 50
     measured = fnn.evaluate(OBJECTIVE, run.params, run.state, (X, Y))
     assert measured["loss"] == pytest.approx(losses.min())
-    last, _ = fit(**options, run=start(noisy), early_stopping=fnn.early_stopping(3, restore=False))
+    last, _ = noisy_fit(fnn.early_stopping(3, restore=False))
     measured = fnn.evaluate(OBJECTIVE, last.params, last.state, (X, Y))
     assert measured["loss"] == pytest.approx(losses[-1])
 
