@@ -20,6 +20,11 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
         ``(*leading, features)``.
     """
     check_floating(x)  # or the kernel would be cast to integers, which are mostly zeros
+    if x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x has {x.shape[-1]} features on its last axis and the kernel was made for {kernel.shape[0]}; "
+            "pass inputs like those that init saw"
+        )
     flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
     y = flat @ kernel.astype(x.dtype)
     if bias is not None:

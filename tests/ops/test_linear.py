@@ -32,3 +32,8 @@ def test_the_result_has_the_dtype_of_x() -> None:
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"x is int32, wanted a floating dtype; convert it first: x\.astype"):
         linear(jnp.ones((2, 3), jnp.int32), jnp.asarray(KERNEL))
+
+
+def test_features_that_the_kernel_was_not_made_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="x has 5 features on its last axis and the kernel was made for 3"):
+        linear(jnp.ones((2, 5)), jnp.asarray(KERNEL))
