@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.compose import within
-from fnn.core.errors import LayerError
+from fnn.core.errors import LayerError, within
 from fnn.core.layer import Layer, Plan, check_names, make_layer
 from fnn.core.leaf import as_layer
 from fnn.core.specs import Spec, same, show
