@@ -10,7 +10,8 @@ from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_positive_int
-from fnn.ops.convolution import Padding, check_geometry, check_groups, check_rank, convolve, convolve_transpose
+from fnn.ops.convolution import convolve, convolve_transpose
+from fnn.ops.windows import Padding, check_geometry, check_groups, check_rank
 
 
 def conv(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_floating
-from fnn.ops.convolution import Padding, check_geometry
+from fnn.ops.windows import Padding, check_geometry
 from fnn.ops.pooling import pool_max, pool_mean
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from fnn.ops.checks import check_floating
-from fnn.ops.convolution import Padding, Pairs, check_rank, output_sizes, per_axis, resolve_padding
+from fnn.ops.windows import Padding, Pairs, check_rank, output_sizes, per_axis, resolve_padding
 from fnn.ops.dtypes import widen
 
 # Windows up to these sizes are unrolled: measured on CPUs, and it keeps what XLA must compile short.
@@ -33,7 +33,7 @@ def pool_max(
         x: ``(batch, *space, channels)``, integer or real.
         window: Extent along each spatial axis.
         strides: Step of the window; None: the window, so that places do not overlap.
-        padding: See `fnn.ops.convolution.resolve_padding`.
+        padding: See `fnn.ops.windows.resolve_padding`.
 
     Returns:
         ``(batch, *space', channels)``.
@@ -59,7 +59,7 @@ def pool_mean(
         x: ``(batch, *space, channels)``, floating.
         window: Extent along each spatial axis.
         strides: Step of the window; None: the window, so that places do not overlap.
-        padding: See `fnn.ops.convolution.resolve_padding`.
+        padding: See `fnn.ops.windows.resolve_padding`.
 
     Returns:
         ``(batch, *space', channels)``.

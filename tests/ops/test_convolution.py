@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fnn.ops.convolution import (
+from fnn.ops.convolution import convolve, convolve_transpose
+from fnn.ops.windows import (
     Padding,
     check_geometry,
     check_groups,
     check_padding,
     check_rank,
-    convolve,
-    convolve_transpose,
     output_sizes,
     resolve_padding,
 )

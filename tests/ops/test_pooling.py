@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fnn.ops.convolution import Padding, resolve_padding
+from fnn.ops.windows import Padding, resolve_padding
 from fnn.ops.pooling import pool_max, pool_mean
 
 Case = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, Padding]
