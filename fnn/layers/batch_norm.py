@@ -12,7 +12,7 @@ from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_range
 from fnn.ops.dtypes import widen
-from fnn.ops.normalize import affine, check_normalizable, moments
+from fnn.ops.normalize import affine, check_normalizable, standardize
 
 
 def batch_norm(
@@ -83,33 +83,25 @@ def batch_norm(
         return params, {"mean": jnp.zeros(shape, jnp.float32), "var": jnp.ones(shape, jnp.float32)}
 
     def apply(params: Any, state: Any, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> tuple[Any, Any]:
-        wide = widen(x)
-        mean, var = state["mean"], state["var"]
         if train:
-            average, counted = _averaging(wide, mask, axis_name)
-            mean, var = moments(wide, average)
+            weight = None if mask is None else mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+            y, *statistics = standardize(x, tuple(range(x.ndim - 1)), epsilon, weight, axis_name)
+            mean, var = (values.reshape(-1) for values in statistics)
+            counted = True if weight is None else _any(weight, axis_name)
 
             def move(running: jax.Array, batch: jax.Array) -> jax.Array:
                 moved = (momentum * running + (1 - momentum) * batch).astype(running.dtype)
                 return jnp.where(counted, moved, running)
 
             state = {"mean": move(state["mean"], mean), "var": move(state["var"], var)}
-        y = (wide - mean) * jax.lax.rsqrt(var + epsilon)
+        else:
+            y = (widen(x) - state["mean"]) * jax.lax.rsqrt(state["var"] + epsilon)
         return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype), state
 
     return layer(init, apply)
 
 
-def _averaging(
-    x: jax.Array, mask: jax.Array | None, axis_name: str | tuple[str, ...] | None
-) -> tuple[Callable[[jax.Array], jax.Array], Any]:
-    """The mean over all axes but the last, and over the mapped ones; and whether it counts anything."""
-    axes = tuple(range(x.ndim - 1))
-    if mask is None:
-        across = (lambda values: values) if axis_name is None else lambda values: jax.lax.pmean(values, axis_name)
-        return lambda values: across(jnp.mean(values, axes)), True
-    total = (lambda values: values) if axis_name is None else lambda values: jax.lax.psum(values, axis_name)
-    weight = mask.astype(x.dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
-    count = total(jnp.sum(weight) * math.prod(x.shape[mask.ndim : -1]))
-    divisor = jnp.where(count > 0, count, 1)
-    return lambda values: total(jnp.sum(values * weight, axes)) / divisor, count > 0
+def _any(weight: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Array:
+    """Whether anything counts, here or along the mapped axes."""
+    total = jnp.sum(weight)
+    return (total if axis_name is None else jax.lax.psum(total, axis_name)) > 0

@@ -62,7 +62,7 @@ def layer_norm(
         return _start(key, x, scale and scale_init, bias and bias_init, dtype)
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        y = standardize(x, -1, epsilon)
+        y, _, _ = standardize(x, (-1,), epsilon)
         return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype)
 
     return layer(init, apply)
@@ -175,7 +175,7 @@ def group_norm(
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         grouped = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
-        y = standardize(grouped, (1, 3), epsilon).reshape(x.shape)
+        y = standardize(grouped, (1, 3), epsilon)[0].reshape(x.shape)
         return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype)
 
     return layer(init, apply)
@@ -228,7 +228,7 @@ def instance_norm(
         return _start(key, x, scale and scale_init, bias and bias_init, dtype)
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        y = standardize(x, tuple(range(1, x.ndim - 1)), epsilon)
+        y, _, _ = standardize(x, tuple(range(1, x.ndim - 1)), epsilon)
         return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype)
 
     return layer(init, apply)
