@@ -84,7 +84,9 @@ def batch_norm(
 
     def apply(params: Any, state: Any, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> tuple[Any, Any]:
         if train:
-            weight = None if mask is None else mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+            weight = (
+                None if mask is None else mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+            )
             y, *statistics = standardize(x, tuple(range(x.ndim - 1)), epsilon, weight, axis_name)
             mean, var = (values.reshape(-1) for values in statistics)
             counted = True if weight is None else _any(weight, axis_name)

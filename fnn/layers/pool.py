@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_floating
-from fnn.ops.windows import Padding, check_geometry
 from fnn.ops.pooling import pool_max, pool_mean
+from fnn.ops.windows import Padding, check_geometry
 
 
 def max_pool(

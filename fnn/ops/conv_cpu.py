@@ -4,7 +4,6 @@ Each differs from the others by rounding only. Images are ``(batch, height, widt
 a function says otherwise. `fnn.ops.conv_rule` chooses among them.
 """
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -77,10 +76,9 @@ def direct_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
 def turned(kernel: jax.Array, groups: int = 1) -> jax.Array:
     """The kernel whose convolution transposes: each axis reversed, channels and features changed."""
     *window, channels, features = kernel.shape
-    kernel = lax.rev(kernel, range(len(window))).reshape(*window, channels, groups, features // groups)
-    return jnp.moveaxis(kernel, -3, -1).reshape(*window, features // groups, groups * channels) if groups == 1 else (
-        kernel.transpose(*range(len(window)), -1 % kernel.ndim, -2 % kernel.ndim, -3 % kernel.ndim)
-    ).reshape(*window, features // groups, groups * channels)
+    space = len(window)
+    kernel = lax.rev(kernel, range(space)).reshape(*window, channels, groups, features // groups)
+    return kernel.transpose(*range(space), space + 2, space + 1, space).reshape(*window, -1, groups * channels)
 
 
 def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -99,8 +97,11 @@ def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     rows = pad(rows, [(0, 0), (low, high), (0, 0), (0, 0)])
     places, step = geometry.outputs[0], geometry.dilation[0]
     return sum(
-        lax.slice(rows, (0, row * step, 0, row * features),
-                  (rows.shape[0], row * step + places, rows.shape[2], (row + 1) * features))
+        lax.slice(
+            rows,
+            (0, row * step, 0, row * features),
+            (rows.shape[0], row * step + places, rows.shape[2], (row + 1) * features),
+        )
         for row in range(height)
     )
 
@@ -122,39 +123,33 @@ def beneath(x: jax.Array, place: tuple[int, ...], geometry: Geometry) -> jax.Arr
     return lax.slice(x, (0, *start, 0), (x.shape[0], *last, x.shape[-1]), (1, *geometry.strides, 1))
 
 
-def blocks_y(x: jax.Array, kernel: jax.Array, geometry: Geometry, block: int) -> jax.Array:
-    """Make ``block`` neighbours of y at once, as features of one wider kernel: for few channels."""
-    height, width, channels, features = kernel.shape
-    (_, stride), (_, places) = geometry.strides, geometry.outputs
-    rows, (low, high) = geometry.padding
-    blocks = -(-places // block)
-    wide = jnp.stack(
-        [pad(kernel, [(0, 0), (turn * stride, (block - 1 - turn) * stride), (0, 0), (0, 0)]) for turn in range(block)], -2
-    ).reshape(height, -1, channels, block * features)
-    y = lax.conv_general_dilated(
-        x,
-        wide,
-        (geometry.strides[0], block * stride),
-        [rows, (low, high + (blocks * block - places) * stride)],
-        rhs_dilation=(geometry.dilation[0], 1),
-        dimension_numbers=channels_last(2),
-    )
-    return y.reshape(*y.shape[:2], blocks * block, features)[:, :, :places]
+def tall_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """One convolution that makes a row more than x has, and drops it.
+
+    Some versions of XLA compute float32 convolutions whose result is larger than x with Eigen, and all others with
+    YNNPACK, which is slower for many channels.
+    """
+    places, stride = geometry.outputs[0], geometry.strides[0]
+    (low, high), *sides = geometry.padding
+    more = max(geometry.sizes[0] + 1 - places, 0) * stride
+    return direct_y(x, kernel, geometry._replace(padding=((low, high + more), *sides)))[:, :places]
 
 
-def subpixel_x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Make strides × strides neighbours of x at once, as channels of one convolution, and put them side by side."""
+def subpixel_x(y: jax.Array, kernel: jax.Array, geometry: Geometry, product: Product) -> jax.Array:
+    """Make strides * strides neighbours of x at once, as channels of one convolution, and put them side by side."""
     window, strides, sizes = geometry.window, geometry.strides, geometry.sizes
     *_, channels, features = kernel.shape
     taps = tuple(-(-size // stride) for size, stride in zip(window, strides))
-    parts = pad(kernel, [*((0, tap * stride - size) for tap, stride, size in zip(taps, strides, window)), (0, 0), (0, 0)])
+    parts = pad(
+        kernel, [*((0, tap * stride - size) for tap, stride, size in zip(taps, strides, window)), (0, 0), (0, 0)]
+    )
     parts = parts.reshape(taps[0], strides[0], taps[1], strides[1], channels, features)
     parts = parts.transpose(0, 2, 1, 3, 4, 5).reshape(*taps, -1, features)
     # Element s * place + part of x, counted from the padding, is part `part` of place `place`.
     places = [-(-(low + size) // stride) for size, stride, (low, _) in zip(sizes, strides, geometry.padding)]
     padding = tuple((tap - 1, place - out) for tap, place, out in zip(taps, places, geometry.outputs))
-    inner = Geometry(geometry.outputs, taps, (1, 1), padding, (1, 1), 1)
-    x = PRODUCTS_Y(y, turned(parts), inner)
+    whole = Geometry(geometry.outputs, taps, (1, 1), padding, (1, 1), 1)
+    x = product(y, turned(parts), whole)
     x = x.reshape(-1, *places[:1], places[1], *strides, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(-1, places[0] * strides[0], places[1] * strides[1], channels)
     (top, _), (left, _) = geometry.padding
@@ -185,7 +180,9 @@ def split_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     batch, places, columns, features = y.shape
     x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
     channels = x.shape[-1]
-    beneath = jnp.stack([x[:, :, i * across : i * across + (columns - 1) * stride + 1 : stride] for i in range(width)], -2)
+    beneath = jnp.stack(
+        [x[:, :, i * across : i * across + (columns - 1) * stride + 1 : stride] for i in range(width)], -2
+    )
     shifted = jnp.stack(
         [pad(y, [(0, 0), (i * step, x.shape[1] - places - i * step), (0, 0), (0, 0)]) for i in range(height)], -2
     )
@@ -193,17 +190,11 @@ def split_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     return product.reshape(width, channels, height, features).transpose(2, 0, 1, 3)
 
 
-def patches_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """One matrix product of all that lies beneath the window with y."""
+def taps_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """One matrix product of all that lies beneath each element of the window with y; for one channel."""
     x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
-    batch, channels = x.shape[0], x.shape[-1]
-    beneath = []
-    for place in np.ndindex(*geometry.window):
-        start = [i * step for i, step in zip(place, geometry.dilation)]
-        last = [low + (out - 1) * stride + 1 for low, out, stride in zip(start, geometry.outputs, geometry.strides)]
-        beneath.append(lax.slice(x, (0, *start, 0), (batch, *last, channels), (1, *geometry.strides, 1)))
-    patches = jnp.stack(beneath, -2).reshape(-1, math.prod(geometry.window) * channels)
-    return inner(patches, y.reshape(-1, y.shape[-1])).reshape(*geometry.window, channels, y.shape[-1])
+    taps = jnp.stack([beneath(x, place, geometry) for place in np.ndindex(*geometry.window)])
+    return (taps.reshape(len(taps), -1) @ y.reshape(-1, y.shape[-1])).reshape(*geometry.window, 1, y.shape[-1])
 
 
 def inner(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -216,4 +207,41 @@ def pad(x: jax.Array, padding: list[tuple[int, int]]) -> jax.Array:
     return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in padding])
 
 
-PRODUCTS_Y = direct_y
+def depthwise_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The sum of what lies beneath each element of the window times that element: for one channel in each group."""
+    x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
+    kernel = kernel.reshape(*geometry.window, geometry.groups, -1)
+    y = sum(beneath(x, place, geometry)[..., None] * kernel[place] for place in np.ndindex(*geometry.window))
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def depthwise_x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The transpose of `depthwise_y`, for each feature of a channel by itself."""
+    spec = jax.ShapeDtypeStruct((y.shape[0], *geometry.sizes, geometry.groups), y.dtype)
+    multiplier = y.shape[-1] // geometry.groups
+
+    def of_feature(number: int) -> jax.Array:
+        convolve = lambda x: depthwise_y(x, kernel[..., number::multiplier], geometry)
+        return jax.linear_transpose(convolve, spec)(y[..., number::multiplier])[0]
+
+    return sum(map(of_feature, range(multiplier)))
+
+
+def depthwise_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
+    """Sums of products with y of what lies beneath each element of the window, for one feature of each channel."""
+    x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
+    axes = tuple(range(x.ndim - 1))
+    taps = [jnp.sum(beneath(x, place, geometry) * y, axes) for place in np.ndindex(*geometry.window)]
+    return jnp.stack(taps).reshape(*geometry.window, 1, -1)
+
+
+def grouped(product: Product) -> Product:
+    """A product of one group after the other."""
+
+    def mapped(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+        part = geometry._replace(groups=1)
+        split = lambda array: jnp.moveaxis(array.reshape(*array.shape[:-1], geometry.groups, -1), -2, 0)
+        c = lax.map(lambda both: product(*both, part), (split(a), split(b)))
+        return jnp.moveaxis(c, 0, -2).reshape(*c.shape[1:-1], -1)
+
+    return mapped

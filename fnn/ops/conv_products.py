@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
 
 from fnn.ops.conv_plain import Geometry, plain_product
 from fnn.ops.conv_rule import fast_product
@@ -38,7 +39,9 @@ def conv_product(of: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax
         x ``(batch, *sizes, channels)``, y ``(batch, *outputs, features)`` or the kernel
         ``(*window, channels // groups, features)``.
     """
-    return _bind(*_same_axes(a, b), of=of, geometry=geometry, mapped=False)
+    if _sharded_by_hand(a) or _sharded_by_hand(b):
+        return plain_product(of, a, b, geometry)  # whose rules know about such arrays
+    return _bind(a, b, of=of, geometry=geometry, mapped=False)
 
 
 _convolution_p = Primitive("fnn_convolution")
@@ -61,15 +64,9 @@ def _abstract(a: Any, b: Any, *, of: str, geometry: Geometry, mapped: bool) -> A
     return a.update(shape=(*a.shape[:mapped], *shape), weak_type=False)
 
 
-def _same_axes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Within `jax.shard_map`, make both vary over the axes that one of them varies over."""
-    axes = [getattr(jax.typeof(array), "vma", frozenset()) for array in (a, b)]
-    if axes[0] == axes[1]:
-        return a, b
-    return tuple(
-        lax.pcast(array, tuple(others - own), to="varying") if others - own else array
-        for array, own, others in ((a, axes[0], axes[1]), (b, axes[1], axes[0]))
-    )
+def _sharded_by_hand(array: jax.Array) -> bool:
+    """Whether this is a part of an array within `jax.shard_map`, or its sharding is in its type."""
+    return any(kind != AxisType.Auto for kind in jax.typeof(array).sharding.mesh.axis_types)
 
 
 # What each product transposes to: for its first and its second argument, what is made, and of which two of the

@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 
 from fnn.ops.checks import check_floating
-from fnn.ops.windows import Padding, Pairs, check_rank, output_sizes, per_axis, resolve_padding
 from fnn.ops.dtypes import widen
+from fnn.ops.windows import Padding, Pairs, check_rank, output_sizes, per_axis, resolve_padding
 
 # Windows up to these sizes are unrolled: measured on CPUs, and it keeps what XLA must compile short.
 _UNROLLED_MAX = 5

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fnn.ops.windows import Padding, resolve_padding
 from fnn.ops.pooling import pool_max, pool_mean
+from fnn.ops.windows import Padding, resolve_padding
 
 Case = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, Padding]
 
