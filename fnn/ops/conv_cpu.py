@@ -150,7 +150,7 @@ def subpixel_x(y: jax.Array, kernel: jax.Array, geometry: Geometry, product: Pro
     padding = tuple((tap - 1, place - out) for tap, place, out in zip(taps, places, geometry.outputs))
     whole = Geometry(geometry.outputs, taps, (1, 1), padding, (1, 1), 1)
     x = product(y, turned(parts), whole)
-    x = x.reshape(-1, *places[:1], places[1], *strides, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, *places, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(-1, places[0] * strides[0], places[1] * strides[1], channels)
     (top, _), (left, _) = geometry.padding
     return x[:, top : top + sizes[0], left : left + sizes[1]]
@@ -174,19 +174,22 @@ def chunked(product: Product, images: int) -> Product:
 
 
 def split_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """One matrix product of columns beneath the window's width with rows of y shifted by its height; height strides 1."""
+    """One matrix product of columns beneath the window's width with rows of y shifted by its height.
+
+    Strides along the height must be 1.
+    """
     height, width = geometry.window
     (step, across), (_, stride) = geometry.dilation, geometry.strides
-    batch, places, columns, features = y.shape
+    _, places, columns, features = y.shape
     x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
     channels = x.shape[-1]
-    beneath = jnp.stack(
+    neighbours = jnp.stack(
         [x[:, :, i * across : i * across + (columns - 1) * stride + 1 : stride] for i in range(width)], -2
     )
     shifted = jnp.stack(
         [pad(y, [(0, 0), (i * step, x.shape[1] - places - i * step), (0, 0), (0, 0)]) for i in range(height)], -2
     )
-    product = inner(beneath.reshape(-1, width * channels), shifted.reshape(-1, height * features))
+    product = inner(neighbours.reshape(-1, width * channels), shifted.reshape(-1, height * features))
     return product.reshape(width, channels, height, features).transpose(2, 0, 1, 3)
 
 

@@ -12,7 +12,6 @@ libraries for it, `fnn.ops.conv_rule` on CPUs.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -87,49 +86,47 @@ def _transpose(place: int, ct: jax.Array, a: Any, b: Any, *, of: str, **params: 
 ad.defbilinear(_convolution_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
 
 
+# Under vmap an axis of one array alone becomes part of another axis of it, and so of an axis of the product: of the
+# batch, the channels or the features. By product and place of the array: which of its axes, which of the product's.
+_JOINED = {
+    ("y", 0): (0, 0),
+    ("y", 1): (-1, -1),
+    ("x", 0): (0, 0),
+    ("x", 1): (-2, -1),
+    ("kernel", 0): (-1, -2),
+    ("kernel", 1): (-1, -1),
+}
+
+
 def _batch(
-    arguments: tuple[jax.Array, jax.Array],
+    arrays: tuple[jax.Array, jax.Array],
     axes: tuple[int | None, int | None],
     *,
     of: str,
     geometry: Geometry,
     mapped: bool,
 ) -> tuple[jax.Array, int]:
-    """An axis of one argument joins its batch, channels or features; an axis of both is mapped over."""
-    bind = functools.partial(_bind, of=of, geometry=geometry)
-    size = next(argument.shape[axis] for argument, axis in zip(arguments, axes) if axis is not None)
-    joins = _JOINS[of][0 if axes[1] is None else 1]
-    if None not in axes or mapped or (geometry.groups > 1 and joins != ("batch", "batch")):
+    size = next(array.shape[axis] for array, axis in zip(arrays, axes) if axis is not None)
+    place = 0 if axes[1] is None else 1
+    joined, part = _JOINED[of, place]
+    if None not in axes or mapped or (geometry.groups > 1 and joined != 0):
         a, b = (
-            jnp.broadcast_to(argument, (size, *argument.shape)) if axis is None else jnp.moveaxis(argument, axis, 0)
-            for argument, axis in zip(arguments, axes)
+            jnp.broadcast_to(array, (size, *array.shape)) if axis is None else jnp.moveaxis(array, axis, 0)
+            for array, axis in zip(arrays, axes)
         )
         if not mapped:
-            return bind(a, b, mapped=True), 0
-        y = bind(a.reshape(-1, *a.shape[2:]), b.reshape(-1, *b.shape[2:]), mapped=True)
-        return y.reshape(size, -1, *y.shape[1:]), 0
-    place = 0 if axes[1] is None else 1
-    into, out = (_PLACES[join] for join in joins)
-    moved = jnp.moveaxis(arguments[place], axes[place], into if into >= 0 else into - 1)
-    both = list(arguments)
-    both[place] = _join(moved, into if into >= 0 else into - 1)
-    y = bind(*both, mapped=False)
-    axis = out % y.ndim
-    return y.reshape(*y.shape[:axis], size, y.shape[axis] // size, *y.shape[axis + 1 :]), axis
-
-
-# Which axis of its array an axis under vmap joins, and which axis of the result it then is part of.
-_PLACES = {"batch": 0, "kernel channels": -2, "last": -1}
-_JOINS = {
-    "y": (("batch", "batch"), ("last", "last")),
-    "x": (("batch", "batch"), ("kernel channels", "last")),
-    "kernel": (("last", "kernel channels"), ("last", "last")),
-}
-
-
-def _join(array: jax.Array, axis: int) -> jax.Array:
-    axis %= array.ndim
-    return array.reshape(*array.shape[:axis], math.prod(array.shape[axis : axis + 2]), *array.shape[axis + 2 :])
+            return _bind(a, b, of=of, geometry=geometry, mapped=True), 0
+        count = a.shape[1]
+        a, b = (array.reshape(size * count, *array.shape[2:]) for array in (a, b))
+        c = _bind(a, b, of=of, geometry=geometry, mapped=True)
+        return c.reshape(size, count, *c.shape[1:]), 0
+    joined %= arrays[place].ndim - 1
+    one = jnp.moveaxis(arrays[place], axes[place], joined)
+    count = one.shape[joined + 1]
+    one = one.reshape(*one.shape[:joined], size * count, *one.shape[joined + 2 :])
+    c = _bind(*((arrays[0], one) if place else (one, arrays[1])), of=of, geometry=geometry, mapped=False)
+    part %= c.ndim
+    return c.reshape(*c.shape[:part], size, count, *c.shape[part + 1 :]), part
 
 
 batching.primitive_batchers[_convolution_p] = _batch

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.specs import Spec, specs
 from fnn.data import Batches, pick
 
 SECONDS_PER_REPORT = 0.2
@@ -35,9 +34,8 @@ class Report(NamedTuple):
 def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None = None) -> Iterator[Report]:
     """Run a step over batches; the loop is the caller's own ``for``.
 
-    ``step`` is compiled here. For `fnn.batches` the data stays on the device and, where that is faster, many steps run
-    within one compiled call. On a CPU a step with a convolution runs call by call, since XLA is slow at convolutions
-    within a loop there (jax-ml/jax#12868).
+    ``step`` is compiled here. For `fnn.batches` the data stays on the device and many steps run within one compiled
+    call.
 
     Args:
         step: Any pure ``step(run, batch) -> (run, metrics)``, such as `train_step` makes.
@@ -83,35 +81,22 @@ def _over_iterable(step: Step, run: Any, batches: Iterable[Any], every: int) -> 
 
 def _over_arrays(step: Step, run: Any, batches: Batches, every: int | None) -> Iterator[Report]:
     at, end, per_epoch = batches.start, batches.start + len(batches), batches.steps_per_epoch
-    advance, collect = (_advance_looped, _cut) if _loops_well(step, run, batches) else (_advance_singly, _stack)
+    advance = _compile_looped(step)
     order, count = batches.order(at // per_epoch), every or 1
     while at < end:
         index = at % per_epoch
         steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL)
         began = time.perf_counter()
-        run, waiting = advance(step, run, batches.data, order, index, steps)
+        run, buffers = advance(run, batches.data, order, index, steps)
         if (at + steps) % per_epoch == 0:  # shuffle for the next epoch while this one computes
             order = batches.order((at + steps) // per_epoch)
-        metrics = collect(jax.device_get(waiting), steps)
+        metrics = _cut(jax.device_get(buffers), steps)
         seconds = time.perf_counter() - began
         if every is None:  # the first call's time is mostly compilation and says nothing
             wanted = steps * SECONDS_PER_REPORT / seconds if at > batches.start else 16
             count = int(min(max(wanted, 1), 16 * count))
         at += steps
         yield Report(run, metrics, steps)
-
-
-def _advance_looped(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
-    return _compile_looped(step)(run, data, order, index, steps)
-
-
-def _advance_singly(step: Step, run: Any, data: Any, order: Any, index: int, steps: int) -> tuple[Any, Any]:
-    compiled, waiting = _compile_picking(step), []
-    run = _copy(run)
-    for number in range(index, index + steps):
-        run, metrics = compiled(run, data, order, number)
-        waiting.append(metrics)
-    return run, waiting
 
 
 def _cut(buffers: Any, steps: int) -> Any:
@@ -130,14 +115,6 @@ def _traced(step: Step) -> Step:
 @lru_cache(maxsize=32)
 def _compile(step: Step) -> Callable[..., Any]:
     return jax.jit(lambda run, batch: _traced(step)(run, batch), donate_argnums=0)
-
-
-@lru_cache(maxsize=32)
-def _compile_picking(step: Step) -> Callable[..., Any]:
-    def advance(run: Any, data: Any, order: jax.Array, index: jax.Array) -> Any:
-        return _traced(step)(run, pick(data, order[index]))
-
-    return jax.jit(advance, donate_argnums=0)
 
 
 @lru_cache(maxsize=32)
@@ -161,23 +138,6 @@ def _compile_looped(step: Step) -> Callable[..., Any]:
         return jax.lax.fori_loop(0, steps, body, (run, buffers))
 
     return advance
-
-
-@lru_cache(maxsize=64)
-def _has_convolution(step: Step, run_spec: Any, batch_spec: Any) -> bool:
-    run, batch = (jax.tree.unflatten(tree, leaves) for tree, leaves in (run_spec, batch_spec))
-    return "conv_general_dilated" in str(jax.make_jaxpr(_traced(step))(run, batch))
-
-
-def _loops_well(step: Step, run: Any, batches: Batches) -> bool:
-    if jax.default_backend() != "cpu":
-        return True
-    cut = lambda leaf: Spec((batches.batch_size, *leaf.shape[1:]), leaf.dtype)
-    return not _has_convolution(step, _hashable(specs(run)), _hashable(jax.tree.map(cut, batches.data)))
-
-
-def _hashable(tree: Any) -> Any:
-    return jax.tree.structure(tree), tuple(jax.tree.leaves(tree))
 
 
 @jax.jit
