@@ -253,7 +253,7 @@ def _sample(module: str, request: Mapping[str, Any], environment: Mapping[str, s
     asked = json.dumps({**request, "started": time.time()})
     done = subprocess.run(
         [sys.executable, "-m", module, "--child", asked],
-        cwd=machine.ROOT, env=environment, capture_output=True, text=True, check=False,
+        cwd=machine.ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     if done.returncode:

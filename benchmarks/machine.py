@@ -78,25 +78,29 @@ def _products(dtype: str, size: int = 2048, calls: int = 20) -> dict[str, Any]:
 
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
-    multiply(a, a).block_until_ready()
-    seconds = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        multiply(a, a).block_until_ready()
-        seconds.append(time.perf_counter() - began)
-    return {"device": jax.devices()[0].device_kind, "rate": 2 * size**3 / min(seconds)}
+    seconds = min(times(lambda: multiply(a, a).block_until_ready(), 0, least=calls))
+    return {"device": jax.devices()[0].device_kind, "rate": 2 * size**3 / seconds}
 
 
 def times(call: Callable[[], Any], seconds: float, warm: int = 3, least: int = 5) -> list[float]:
-    """The times of single calls, after some to warm up: for so many seconds, and at least so many calls."""
-    for _ in range(warm):
-        call()
+    """Time single calls, for so many seconds and at least so many calls.
+
+    Before that come calls to warm up, which end early when they take as long as the measurement should.
+    """
+    spent = 0.0
+    while warm and spent <= seconds:
+        spent += _timed(call)
+        warm -= 1
     taken: list[float] = []
     while len(taken) < least or sum(taken) < seconds:
-        began = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began)
+        taken.append(_timed(call))
     return taken
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

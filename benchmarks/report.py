@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 Times = Mapping[str, Sequence[float]]  # by title, one number of each round
+UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
 
 def show_seconds(value: float) -> str:
     """Three digits and a unit."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= size:
-            break
-    else:
-        unit, size = "µs", 1e-6
-    return f"{show_number(value / size)} {unit}"
+    unit = next((unit for unit, size in UNITS.items() if value >= size), "µs")
+    return f"{show_number(value / UNITS[unit])} {unit}"
 
 
 def show_number(value: float) -> str:
@@ -32,14 +29,13 @@ def show_megabytes(value: float) -> str:
 def show_range(values: Sequence[float]) -> str:
     """The fastest and the slowest, in the unit of the slowest."""
     unit = show_seconds(max(values)).split()[1]
-    size = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}[unit]
-    return f"{show_number(min(values) / size)} to {show_number(max(values) / size)} {unit}"
+    return f"{show_number(min(values) / UNITS[unit])} to {show_number(max(values) / UNITS[unit])} {unit}"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; its first column needs no name."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def ratios(times: Times) -> dict[str, float]:

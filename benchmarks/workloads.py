@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# CIFAR ResNet-20: channels and stride of its nine blocks. A block with a stride has a 1 x 1 convolution as its shortcut.
-BLOCKS = tuple((channels, 2 if channels > 16 and number == 0 else 1) for channels in (16, 32, 64) for number in range(3))
+# CIFAR ResNet-20: channels and stride of its blocks. Those with a stride have a 1 x 1 convolution as their shortcut.
+BLOCKS = tuple(
+    (channels, 2 if channels > 16 and number == 0 else 1) for channels in (16, 32, 64) for number in range(3)
+)
 
 
 class Product(NamedTuple):

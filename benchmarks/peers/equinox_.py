@@ -106,7 +106,7 @@ def prepare(task: Task, arrays: Arrays) -> Program:
         jax.block_until_ready(eqx.filter(carry, eqx.is_array))
         return loss
 
-    return Program(call, count, lambda: jitted.lower(batch, carry))
+    return Program(call, count, lambda: jitted.lower(batch, carry).lowered)
 
 
 def _partitioned(create: Any, step: Any) -> Functions:

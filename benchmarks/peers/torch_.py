@@ -95,7 +95,7 @@ def _infer(model: nn.Module, x: torch.Tensor, autocast: Any) -> torch.Tensor:
 
 
 def _together(task: Task, models: list[nn.Module], x: torch.Tensor, y: torch.Tensor, autocast: Any) -> Any:
-    """Model ensembling as the tutorial of `torch.func` has it, with gradients: one optimizer over stacked parameters."""
+    """Model ensembling as the tutorial of `torch.func` has it, with an optimizer over stacked parameters."""
     params, buffers = stack_module_state(models)
     skeleton = copy.deepcopy(models[0]).to("meta")
     optimizer = _optimizer(task, params.values())
