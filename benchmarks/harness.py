@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ Arrays = Mapping[str, np.ndarray]
 Sample = dict[str, Any]  # what the process of a peer told, with "process", its seconds from start to exit
 Samples = Mapping[str, Sequence[Sample]]  # by peer, one of each round
 Facts = Mapping[str, Any]
+
+STOPPED = 130  # the exit status after Ctrl-C
 
 
 class PeerError(RuntimeError):
@@ -126,22 +128,20 @@ def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
     chosen = {name: peer for name, peer in chosen.items() if name not in missing}
     known = machine.facts(package for peer in chosen.values() for package in peer.packages)
     known = {**known, **(suite.facts(options) if chosen else {}), "rounds": options.rounds}
-    for name, value in known.items():
-        print(f"* {name}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    report.print_facts(known)
     for name, absent in missing.items():
-        print(f"* skipped: {suite.peers[name].title}, since {', '.join(absent)} is not installed")
-    print(flush=True)
+        print(f"Skipped: {suite.peers[name].title}, since {', '.join(absent)} is not installed.\n", flush=True)
     if not chosen:
         return 1
 
     found: dict[str, dict[str, Any]] = {}
-    with _sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c():
         try:
             for name in (name for name in suite.workloads if name in options.workloads):
                 _workload(suite, name, chosen, options, found, known)
         except KeyboardInterrupt:
             print("Stopped: what follows is of the samples until then.\n", flush=True)
-            status = 130
+            status = STOPPED
         else:
             status = 1 if any(record["failures"] for record in found.values()) else 0
     if closing := suite.closing({name: record["samples"] for name, record in found.items()}):
@@ -262,7 +262,8 @@ def _sample(module: str, request: Mapping[str, Any], environment: Mapping[str, s
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c():
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Make SIGTERM raise `KeyboardInterrupt`, so that whatever was measured is still told and cleared away."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -34,8 +34,19 @@ def show_range(values: Sequence[float]) -> str:
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; its first column needs no name."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(markdown_row(line) for line in [columns, ["---"] * len(columns), *rows])
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """One line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """The list above the tables."""
+    for name, value in facts.items():
+        print(f"* {name}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    print(flush=True)
 
 
 def ratios(times: Times) -> dict[str, float]:

@@ -45,13 +45,12 @@ class Block(nnx.Module):
         norm = partial(nnx.BatchNorm, channels, momentum=0.9, dtype=dtype, rngs=rngs)
         self.conv1, self.norm1 = conv(before, channels, (3, 3), strides=stride), norm()
         self.conv2, self.norm2 = conv(channels, channels, (3, 3)), norm()
-        self.shortcut = None
-        if stride > 1:
-            self.shortcut = nnx.Sequential(conv(before, channels, (1, 1), strides=stride), norm())
+        shortcut = () if stride == 1 else (conv(before, channels, (1, 1), strides=stride), norm())
+        self.shortcut = nnx.Sequential(*shortcut)
 
     def __call__(self, x):
         y = self.norm2(self.conv2(nnx.relu(self.norm1(self.conv1(x)))))
-        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        return nnx.relu(y + self.shortcut(x))
 
 
 class ResNet20(nnx.Module):

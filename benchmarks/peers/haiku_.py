@@ -27,17 +27,15 @@ class MLP(hk.Module):
 
 class ResNet20(hk.Module):
     def __call__(self, x, train):
-        x = jax.nn.relu(self.norm(hk.Conv2D(16, 3, with_bias=False)(x), train))
-        for channels, stride in BLOCKS:
-            y = jax.nn.relu(self.norm(hk.Conv2D(channels, 3, stride, with_bias=False)(x), train))
-            y = self.norm(hk.Conv2D(channels, 3, with_bias=False)(y), train)
-            if stride > 1:
-                x = self.norm(hk.Conv2D(channels, 1, stride, with_bias=False)(x), train)
-            x = jax.nn.relu(x + y)
-        return hk.Linear(10)(x.mean((1, 2)))
+        def conv_norm(x, channels, window, stride=1):
+            y = hk.Conv2D(channels, window, stride, with_bias=False)(x)
+            return hk.BatchNorm(create_scale=True, create_offset=True, decay_rate=0.9)(y, is_training=train)
 
-    def norm(self, x, train):
-        return hk.BatchNorm(create_scale=True, create_offset=True, decay_rate=0.9)(x, is_training=train)
+        x = jax.nn.relu(conv_norm(x, 16, 3))
+        for channels, stride in BLOCKS:
+            y = conv_norm(jax.nn.relu(conv_norm(x, channels, 3, stride)), channels, 3)
+            x = jax.nn.relu(y + (x if stride == 1 else conv_norm(x, channels, 1, stride)))
+        return hk.Linear(10)(x.mean((1, 2)))
 
 
 def prepare(task: Task, arrays: Arrays) -> Program:
