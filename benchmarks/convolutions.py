@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import harness, machine, report
+from benchmarks.stopper import STOPPED, Stopper
 
 PRODUCTS = ("output", "input gradient", "kernel gradient")
 SIDES = ("fnn", "lax")
@@ -229,18 +230,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heads = [cell for product in PRODUCTS for cell in (product, "lax / fnn")]
     print(report.markdown(["batch x width, channels, window", *heads], []), flush=True)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    status = 0
-    with harness.sigterm_as_ctrl_c():
-        try:
-            for shape in quick(GRID) if options.quick else GRID:
+    with Stopper() as stopper:
+        for shape in quick(GRID) if options.quick else GRID:
+            if not stopper.stopped:
                 found[str(shape)] = measure(shape, options.dtype, options.calls)
                 print(report.markdown_row(row(str(shape), found[str(shape)])), flush=True)
-        except KeyboardInterrupt:
-            status = harness.STOPPED
     if found:
         print(f"\n{summary(found)}")
     report.write_json(options.json, {"facts": facts, "shapes": found})
-    return status
+    return STOPPED if stopper.stopped else 0
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@ peers take turns (A B C, A B C, ...), so that a machine that grows busy is unfai
 """
 
 import argparse
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, report
+from benchmarks.stopper import STOPPED, Stopper
 
 Arrays = Mapping[str, np.ndarray]
 Sample = dict[str, Any]  # what the process of a peer told, with "process", its seconds from start to exit
 Samples = Mapping[str, Sequence[Sample]]  # by peer, one of each round
 Facts = Mapping[str, Any]
-
-STOPPED = 130  # the exit status after Ctrl-C
 
 
 class PeerError(RuntimeError):
@@ -135,10 +131,11 @@ def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
         return 1
 
     found: dict[str, dict[str, Any]] = {}
-    with sigterm_as_ctrl_c():
+    with Stopper() as stopper:
         try:
             for name in (name for name in suite.workloads if name in options.workloads):
-                _workload(suite, name, chosen, options, found, known)
+                found[name] = {"about": suite.workloads[name].about, "data": "", "samples": {}, "failures": {}}
+                _workload(suite, name, chosen, options, found, known, stopper)
         except KeyboardInterrupt:
             print("Stopped: what follows is of the samples until then.\n", flush=True)
             status = STOPPED
@@ -198,14 +195,14 @@ def _workload(
     options: argparse.Namespace,
     found: dict[str, dict[str, Any]],
     known: Facts,
+    stopper: Stopper,
 ) -> None:
     """Measure, then print the table and write the JSON, also when it is stopped halfway."""
     workload = suite.workloads[name]
     fit = {peer: peers[peer] for peer in peers if workload.peers is None or peer in workload.peers}
-    record: dict[str, Any] = {"about": workload.about, "data": "", "samples": {}, "failures": {}}
-    found[name] = record
+    record = found[name]
     try:
-        _rounds(suite, name, fit, options, record)
+        _rounds(suite, name, fit, options, record, stopper)
     finally:
         taken = {peer: taken for peer, taken in record["samples"].items() if taken and peer not in record["failures"]}
         record["samples"] = taken
@@ -222,7 +219,12 @@ def _workload(
 
 
 def _rounds(
-    suite: Suite, name: str, peers: Mapping[str, Peer], options: argparse.Namespace, record: dict[str, Any]
+    suite: Suite,
+    name: str,
+    peers: Mapping[str, Peer],
+    options: argparse.Namespace,
+    record: dict[str, Any],
+    stopper: Stopper,
 ) -> None:
     """Every peer once in each round; one that fails is left out of later rounds, and of the table."""
     samples, failures = record["samples"], record["failures"]
@@ -231,14 +233,13 @@ def _rounds(
         for key, array in arrays.items():
             np.save(Path(folder, f"{key}.npy"), array)
         for peer in peers.values():
-            command = [sys.executable, "-c", f"import {', '.join(peer.imports)}"]
-            subprocess.run(command, cwd=machine.ROOT, env=_environment(peer), capture_output=True, check=False)
+            stopper.run(["-c", f"import {', '.join(peer.imports)}"], _environment(peer))
         for number in range(1, options.rounds + 1):
             for peer in (peer for peer in peers if peer not in failures):
                 request = {option: getattr(options, option) for option in suite.options}
                 request |= {"workload": name, "peer": peer, "folder": folder}
                 try:
-                    sample = _sample(suite.module, request, _environment(peers[peer]))
+                    sample = _sample(suite.module, request, _environment(peers[peer]), stopper)
                 except PeerError as error:
                     failures[peer] = str(error)
                     print(f"{name}, round {number}, {peer}: failed", file=sys.stderr, flush=True)
@@ -248,27 +249,14 @@ def _rounds(
                 print(f"{name}, round {number}, {peer}: {shown}", file=sys.stderr, flush=True)
 
 
-def _sample(module: str, request: Mapping[str, Any], environment: Mapping[str, str]) -> Sample:
+def _sample(module: str, request: Mapping[str, Any], environment: Mapping[str, str], stopper: Stopper) -> Sample:
     began = time.perf_counter()
     asked = json.dumps({**request, "started": time.time()})
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--child", asked],
-        cwd=machine.ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    status, out, errors = stopper.run(["-m", module, "--child", asked], environment)
     seconds = time.perf_counter() - began
-    if done.returncode:
-        raise PeerError(done.stderr[-2000:].strip() or f"exit status {done.returncode}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "process": seconds}
-
-
-@contextlib.contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Make SIGTERM raise `KeyboardInterrupt`, so that whatever was measured is still told and cleared away."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if status:
+        raise PeerError(errors[-2000:].strip() or f"exit status {status}")
+    return {**json.loads(out.splitlines()[-1]), "process": seconds}
 
 
 def _times(suite: Suite, samples: Samples) -> dict[str, list[float]]:
