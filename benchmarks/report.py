@@ -92,6 +92,7 @@ def plot(file: Path | None, panels: Mapping[str, Times], highlighted: str) -> No
     )
     for ax, (name, times) in zip(axes.flat, panels.items()):
         _bars(ax, name, times, highlighted)
+        ax.set_ylim(tallest - 0.5, -0.5)  # from above, every bar as thick as those of the fullest panel
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     figure.savefig(file, dpi=150)
@@ -110,7 +111,6 @@ def _bars(ax: Any, name: str, times: Times, highlighted: str) -> None:
     for row, (middle, values) in enumerate(zip(medians, times.values())):
         ax.text(max(values) * 1e3 + 0.015 * right, row, show_seconds(middle / 1e3), va="center", fontsize=8)
     ax.set_xlim(0, right * 1.18)
-    ax.invert_yaxis()
     ax.set_title(name, loc="left", fontweight="bold")
     ax.set_xlabel("ms, less is better")
     ax.spines[["top", "right"]].set_visible(False)
