@@ -1,6 +1,11 @@
 """Time whole training jobs, from the start of a process to its end, and again when all is compiled.
 
-    python benchmarks/fit.py --rounds 5 --json fit.json
+    python -m benchmarks fit --rounds 5 --json fit.json
+
+Two times are taken of each job:
+
+* cold: the whole process, measured from outside: start, imports, data, compilation, the job, exit.
+* warm: the same job once more in that process, measured inside; its time is not part of the cold time.
 
 Each peer is written as its own documentation teaches: `fnn.fit`, `model.fit` of Keras, the loop of the PyTorch
 tutorials over a DataLoader. The MNIST jobs read the files in ``$FNN_DATA/mnist``, and random images of the same shape
@@ -8,17 +13,30 @@ where that is not set.
 """
 
 import os
+import statistics
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import harness
 import numpy as np
-from harness import Arrays, Job, Peer, Work
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from benchmarks import harness, machine, report
+from benchmarks.harness import Arrays, Facts, Peer, Sample, Samples, Suite, Workload
+
+EXAMPLES = machine.ROOT / "examples"
+
+Work = Callable[[], float]
+
+
+class Job(NamedTuple):
+    """Attributes: what is trained, for how long, and how many times in a row the warm time is taken."""
+
+    kind: str
+    batch_size: int
+    epochs: int
+    warm_calls: int = 1
 
 
 def points() -> tuple[Arrays, str]:
@@ -41,14 +59,14 @@ def images() -> tuple[Arrays, str]:
     return {"x": mnist.x_train, "y": mnist.y_train}, "the 60000 training images of MNIST"
 
 
-def with_fnn(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
+def with_fnn(job: Job, arrays: Arrays) -> Work:
     import jax
     import optax
 
     import fnn
 
     x, y = arrays["x"], arrays["y"]
-    if job == "regression":
+    if job.kind == "regression":
         net = fnn.serial(fnn.dense(64), jax.nn.relu, fnn.dense(1))
         loss = optax.losses.squared_error
     else:
@@ -65,19 +83,21 @@ def with_fnn(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
 
     def work() -> float:
         nonlocal run
-        run, history = fnn.fit(objective, optimizer, run, (x, y), **settings, progress=False)
+        run, history = fnn.fit(
+            objective, optimizer, run, (x, y), batch_size=job.batch_size, epochs=job.epochs, progress=False
+        )
         jax.block_until_ready(run)
         return float(history["loss"][-1])
 
     return work
 
 
-def with_keras(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
+def with_keras(job: Job, arrays: Arrays) -> Work:
     import keras
     from keras import layers
 
     x, y = arrays["x"], arrays["y"]
-    if job == "regression":
+    if job.kind == "regression":
         net = [layers.Dense(64, activation="relu"), layers.Dense(1)]
         loss = keras.losses.MeanSquaredError()
     else:
@@ -91,18 +111,18 @@ def with_keras(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
 
     def work() -> float:
-        return model.fit(x, y, **settings, verbose=0).history["loss"][-1]
+        return model.fit(x, y, batch_size=job.batch_size, epochs=job.epochs, verbose=0).history["loss"][-1]
 
     return work
 
 
-def with_pytorch(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
+def with_pytorch(job: Job, arrays: Arrays) -> Work:
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
     x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
-    if job == "regression":
+    if job.kind == "regression":
         model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 1))
         loss_fn = nn.MSELoss()
     else:
@@ -113,12 +133,12 @@ def with_pytorch(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
             nn.Flatten(), nn.Linear(64 * 5 * 5, 128), nn.ReLU(), nn.Linear(128, 10),
         )  # fmt: skip
         loss_fn = nn.CrossEntropyLoss()
-    loader = DataLoader(TensorDataset(x, y), batch_size=settings["batch_size"], shuffle=True)
+    loader = DataLoader(TensorDataset(x, y), batch_size=job.batch_size, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def work() -> float:
         running_loss = 0.0
-        for _ in range(settings["epochs"]):
+        for _ in range(job.epochs):
             running_loss = 0.0
             for inputs, labels in loader:
                 optimizer.zero_grad()
@@ -131,17 +151,46 @@ def with_pytorch(job: str, settings: Mapping[str, Any], arrays: Arrays) -> Work:
     return work
 
 
-def _classify(batch_size: int) -> Job:
+def measure(workload: Workload, peer: Peer, arrays: Arrays, request: Mapping[str, Any]) -> Sample:
+    """In the process of a peer: do the job, and do it again; the cold time is what is left of the whole process."""
+    job = peer.prepare(workload.settings, arrays)
+    result, warm = job(), []
+    for _ in range(workload.settings.warm_calls):
+        began = time.perf_counter()
+        job()
+        warm.append(time.perf_counter() - began)
+    return {"warm": statistics.median(warm), "calls": warm, "result": result}
+
+
+def cold(sample: Sample) -> float:
+    """Seconds of the process, without those of the warm calls."""
+    return sample["process"] - sum(sample["calls"])
+
+
+def table(name: str, samples: Samples, facts: Facts) -> str:
+    """Medians, the range over the rounds and the ratio to fnn of both times, and the median result."""
+    cells = {PEERS[peer].title: [PEERS[peer].title] for peer in samples}
+    for seconds in (cold, lambda sample: sample["warm"]):
+        times = {PEERS[peer].title: [seconds(sample) for sample in taken] for peer, taken in samples.items()}
+        for title, ratio in report.ratios(times).items():
+            middle = report.show_seconds(statistics.median(times[title]))
+            cells[title] += [middle, report.show_range(times[title]), f"{ratio:.2f}"]
+    for peer, taken in samples.items():
+        cells[PEERS[peer].title].append(f"{statistics.median(sample['result'] for sample in taken):.4f}")
+    columns = ["", "cold", "range", "ratio", "warm", "range", "ratio", "result"]
+    return report.markdown(columns, list(cells.values()))
+
+
+def _classify(batch_size: int) -> Workload:
     about = f"one epoch of a small convolutional network on 28 x 28 images, batch {batch_size}, Adam."
-    return Job(about, images, {"batch_size": batch_size, "epochs": 1})
+    return Workload(about, images, Job("classification", batch_size, 1))
 
 
 JOBS = {
-    "regression": Job(
+    "regression": Workload(
         "a 10-64-1 network with ReLU, 10 epochs, batch 32, Adam, mean squared error.",
         points,
-        {"batch_size": 32, "epochs": 10},
-        warm_calls=5,
+        Job("regression", 32, 10, warm_calls=5),
     ),
     "mnist-32": _classify(32),
     "mnist-128": _classify(128),
@@ -150,7 +199,7 @@ JOBS = {
 _keras = partial(Peer, prepare=with_keras, imports=("keras",))
 
 PEERS = {
-    "fnn": Peer("fnn", ("fnn", "jax", "optax"), ("fnn", "optax"), with_fnn),
+    "fnn": Peer("fnn", ("jax", "optax"), ("fnn", "optax"), with_fnn),
     "keras-tensorflow": _keras(
         "Keras on TensorFlow", ("keras", "tensorflow-cpu"), environment={"KERAS_BACKEND": "tensorflow"}
     ),
@@ -158,5 +207,9 @@ PEERS = {
     "pytorch": Peer("PyTorch", ("torch",), ("torch",), with_pytorch),
 }
 
+SUITE = Suite(__doc__ or "", "benchmarks.fit", JOBS, PEERS, measure, table, time="warm")
+
+main = partial(harness.run, SUITE)
+
 if __name__ == "__main__":
-    sys.exit(harness.run(__doc__ or "", JOBS, PEERS))
+    sys.exit(main())

@@ -1,23 +1,13 @@
-"""Time the same jobs in several libraries: each peer in a process of its own, in turn, for several rounds.
+"""Time the same work in several libraries: each peer in a process of its own, in turn, for several rounds.
 
-A benchmark is a script that names its jobs and its peers and calls `run`; ``fit.py`` is one. The script is started
+A benchmark is a module that makes a `Suite` and calls `run`; ``steps.py`` and ``fit.py`` are two. The module is started
 again for every measurement, so that a peer never shares a process, a cache or a compiled program with another, and the
 peers take turns (A B C, A B C, ...), so that a machine that grows busy is unfair to none of them.
-
-Two times are taken of each job:
-
-* cold: the whole process, measured from outside: start, imports, data, compilation, the job, exit.
-* warm: the same job once more in that process, measured inside; its time is not part of the cold time.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
-Work = Callable[[], float]
-Sample = dict[str, float]  # "cold" and "warm" seconds and the "result" of one process
+from benchmarks import machine, report
+from benchmarks.stopper import STOPPED, Stopper
 
-HOLDS = hasattr(os, "sched_setaffinity")  # Linux can hold a process to some cores
+Arrays = Mapping[str, np.ndarray]
+Sample = dict[str, Any]  # what the process of a peer told, with "process", its seconds from start to exit
+Samples = Mapping[str, Sequence[Sample]]  # by peer, one of each round
+Facts = Mapping[str, Any]
 
 
 class PeerError(RuntimeError):
@@ -40,7 +32,7 @@ class PeerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """What is to be done, the same for every peer.
 
     Attributes:
@@ -48,13 +40,13 @@ class Job:
         data: Makes the arrays that every peer gets, once, outside of all measured times; and a note on where they
             come from.
         settings: What the peers' code needs to know beside the arrays.
-        warm_calls: How often the job is done again in the same process; their median is the warm time.
+        peers: The names of those that can do it; None: all.
     """
 
     about: str
     data: Callable[[], tuple[Arrays, str]]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    warm_calls: int = 1
+    settings: Any = None
+    peers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,194 +57,216 @@ class Peer:
         title: Its name in the table.
         packages: Distributions that it needs; their versions are printed. The peer is skipped where one is missing.
         imports: Modules that are imported once before all measurements, so that no peer pays for a cold disk.
-        prepare: ``prepare(job, settings, arrays)`` imports the library, builds all that the job needs and returns the
-            job itself: a function that does it from start to end, waits for the end, and returns a number, such as the
-            final loss, that shows that all peers did the same. It runs in the peer's own process.
+        prepare: ``prepare(settings, arrays)`` imports the library, builds all that the work needs and returns what the
+            suite's ``measure`` times. It runs in the peer's own process.
         environment: Variables of that process.
+        family: The fastest of each family is named beneath a table.
     """
 
     title: str
     packages: tuple[str, ...]
     imports: tuple[str, ...]
-    prepare: Callable[[str, Mapping[str, Any], Arrays], Work]
+    prepare: Callable[[Any, Arrays], Any]
     environment: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
 
 
-def run(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], arguments: Sequence[str] | None = None) -> int:
-    """The command line of a benchmark: measure, print Markdown, write JSON.
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+        about: Shown by ``--help``.
+        module: Its name for ``python -m``, by which children are started.
+        workloads: By name.
+        peers: By name; the others are compared with the first.
+        measure: ``measure(workload, peer, arrays, request)``: do the work in the process of the peer and return a
+            sample. The request has the values of ``options``, and ``"started"``, when the process was, in the seconds
+            of `time.time`.
+        table: ``table(name, samples, facts)``: Markdown of what was measured of a workload.
+        time: The number of a sample that the plot shows.
+        options: Further options of the command line: their names and the keywords of `argparse`.
+        facts: Given the options, what must be known of the machine beside `machine.facts`.
+        closing: Markdown of all the samples by workload, after the tables.
+    """
+
+    about: str
+    module: str
+    workloads: Mapping[str, Workload]
+    peers: Mapping[str, Peer]
+    measure: Callable[[Workload, Peer, Arrays, Mapping[str, Any]], Sample]
+    table: Callable[[str, Samples, Facts], str]
+    time: str
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Callable[[argparse.Namespace], Facts] = lambda options: {}
+    closing: Callable[[Mapping[str, Samples]], str] = lambda found: ""
+
+
+def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
+    """The command line of a benchmark: measure, print Markdown, write JSON and a plot.
+
+    Stopped by Ctrl-C or SIGTERM, it prints the tables of what was measured until then.
 
     Args:
-        about: Shown by ``--help``.
-        jobs: By name.
-        peers: By name; the others are compared with the first.
+        suite: What to measure.
         arguments: In place of those of the command line.
 
     Returns:
-        An exit status: 1 when a peer failed, or none is installed.
+        An exit status: 1 when a peer failed, or none is installed; 130 when it was stopped.
     """
-    options = _parse(about, jobs, peers, arguments)
+    options = parse(suite, arguments)
     if options.child:
-        job, peer, folder = options.child
-        _work(job, jobs[job], peers[peer], Path(folder))
+        print(json.dumps(work(suite, json.loads(options.child))))
         return 0
-
-    if HOLDS:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])  # the children inherit it
-    chosen = {name: peers[name] for name in peers if name in options.peers}
+    machine.hold(options.cores)  # the children inherit it
+    chosen = {name: peer for name, peer in suite.peers.items() if name in options.peers}
     missing = {name: absent for name, peer in chosen.items() if (absent := _absent(peer))}
     chosen = {name: peer for name, peer in chosen.items() if name not in missing}
-    machine = _machine(chosen)
-    for name, value in machine.items():
-        print(f"* {name}: {value}")
+    known = machine.facts(package for peer in chosen.values() for package in peer.packages)
+    known = {**known, **(suite.facts(options) if chosen else {}), "rounds": options.rounds}
+    report.print_facts(known)
     for name, absent in missing.items():
-        print(f"* skipped: {peers[name].title}, since {', '.join(absent)} is not installed")
+        print(f"Skipped: {suite.peers[name].title}, since {', '.join(absent)} is not installed.\n", flush=True)
     if not chosen:
         return 1
-    print(f"* command: `{' '.join(['python', *sys.argv])}`, {options.rounds} rounds\n", flush=True)
 
-    found, failures = {}, {}
-    for name in (name for name in jobs if name in options.jobs):
-        samples, note, failed = _measure(name, jobs[name], chosen, options.rounds)
-        found[name] = {"about": jobs[name].about, "data": note, "samples": samples}
-        failures |= {f"{peer} in {name}": message for peer, message in failed.items()}
-        print(f"**{name}**: {jobs[name].about} Data: {note}.\n\n{table(samples, peers)}\n", flush=True)
-        if options.json:
-            options.json.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "jobs": found}, indent=1))
-    for place, message in failures.items():
-        print(f"* failed: {place}\n\n```\n{message}\n```\n")
-    return 1 if failures else 0
-
-
-def table(samples: Mapping[str, Sequence[Sample]], peers: Mapping[str, Peer]) -> str:
-    """Set out what was measured.
-
-    Args:
-        samples: By peer, one of each round.
-        peers: By name.
-
-    Returns:
-        Markdown, a row for each peer: medians, the range from the fastest to the slowest round, the ratio to the
-        median of the first peer, and the median result.
-    """
-    first = next(iter(samples.values()), [])
-    columns = ("cold", "range", "ratio", "warm", "range", "ratio", "result")
-    rows = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for name, taken in samples.items():
-        cells = [peers[name].title]
-        for kind in ("cold", "warm"):
-            times = [sample[kind] for sample in taken]
-            middle = statistics.median(times)
-            ratio = middle / statistics.median(sample[kind] for sample in first)
-            cells += [f"{_seconds(middle)} s", f"{_seconds(min(times))} to {_seconds(max(times))}", f"{ratio:.2f}"]
-        cells.append(f"{statistics.median(sample['result'] for sample in taken):.4f}")
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+    found: dict[str, dict[str, Any]] = {}
+    with Stopper() as stopper:
+        try:
+            for name in (name for name in suite.workloads if name in options.workloads):
+                found[name] = {"about": suite.workloads[name].about, "data": "", "samples": {}, "failures": {}}
+                _workload(suite, name, chosen, options, found, known, stopper)
+        except KeyboardInterrupt:
+            print("Stopped: what follows is of the samples until then.\n", flush=True)
+            status = STOPPED
+        else:
+            status = 1 if any(record["failures"] for record in found.values()) else 0
+    if closing := suite.closing({name: record["samples"] for name, record in found.items()}):
+        print(f"{closing}\n", flush=True)
+    panels = {name: _times(suite, record["samples"]) for name, record in found.items()}
+    report.plot(options.plot, panels, next(iter(suite.peers.values())).title)
+    return status
 
 
-def _parse(about: str, jobs: Mapping[str, Job], peers: Mapping[str, Peer], arguments: Any) -> argparse.Namespace:
-    listed = ["jobs:", *(f"  {name:<18} {job.about}" for name, job in jobs.items())]
-    listed += ["", "peers:", *(f"  {name:<18} {peer.title}" for name, peer in peers.items())]
+def parse(suite: Suite, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    listed = ["workloads:", *(f"  {name:<18} {workload.about}" for name, workload in suite.workloads.items())]
+    listed += ["", "peers:", *(f"  {name:<18} {peer.title}" for name, peer in suite.peers.items())]
     parser = argparse.ArgumentParser(
-        description=about, epilog="\n".join(listed), formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {suite.module}",
+        description=suite.about,
+        epilog="\n".join(listed),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--jobs", nargs="+", choices=jobs, default=list(jobs), metavar="JOB", help="default: all")
-    parser.add_argument("--peers", nargs="+", choices=peers, default=list(peers), metavar="PEER", help="default: all")
+    for kind, table in (("workloads", suite.workloads), ("peers", suite.peers)):
+        parser.add_argument(
+            f"--{kind}", nargs="+", choices=table, default=list(table), metavar=kind[:-1].upper(), help="default: all"
+        )
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer is measured (default: 5)")
-    parser.add_argument(
-        "--cores", type=int, default=_cores(), help="cores that every process is held to (default: all)"
-    )
+    for name, keywords in suite.options.items():
+        parser.add_argument(f"--{name}", **keywords)
+    add_cores(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # JOB PEER FOLDER: do the job in this process
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the times there")
+    parser.add_argument("--child", help=argparse.SUPPRESS)  # a request, in JSON: do its work in this process
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.cores < 1:
         parser.error("--rounds and --cores must be positive")
     return options
 
 
-def _measure(
-    name: str, job: Job, peers: Mapping[str, Peer], rounds: int
-) -> tuple[dict[str, list[Sample]], str, dict[str, str]]:
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    """The option that every benchmark has."""
+    parser.add_argument(
+        "--cores", type=int, default=machine.cores(), help="cores that every process is held to (default: all)"
+    )
+
+
+def work(suite: Suite, request: Mapping[str, Any]) -> Sample:
+    """The child: do what a request asks for."""
+    arrays = {file.stem: np.load(file) for file in sorted(Path(request["folder"]).glob("*.npy"))}
+    return suite.measure(suite.workloads[request["workload"]], suite.peers[request["peer"]], arrays, request)
+
+
+def _workload(
+    suite: Suite,
+    name: str,
+    peers: Mapping[str, Peer],
+    options: argparse.Namespace,
+    found: dict[str, dict[str, Any]],
+    known: Facts,
+    stopper: Stopper,
+) -> None:
+    """Measure, then print the table and write the JSON, also when it is stopped halfway."""
+    workload = suite.workloads[name]
+    fit = {peer: peers[peer] for peer in peers if workload.peers is None or peer in workload.peers}
+    record = found[name]
+    try:
+        _rounds(suite, name, fit, options, record, stopper)
+    finally:
+        taken = {peer: taken for peer, taken in record["samples"].items() if taken and peer not in record["failures"]}
+        record["samples"] = taken
+        report.write_json(options.json, {"facts": known, "workloads": found})
+        print(f"**{name}**: {workload.about} Data: {record['data']}.\n", flush=True)
+        if taken:
+            print(f"{suite.table(name, taken, known)}\n")
+            families = {peer.title: peer.family for peer in suite.peers.values() if peer.family}
+            if sentence := report.fastest(report.ratios(_times(suite, taken)), families):
+                print(f"{sentence}\n")
+        for peer, message in record["failures"].items():
+            print(f"* failed: {suite.peers[peer].title}\n\n```\n{message}\n```\n")
+        sys.stdout.flush()
+
+
+def _rounds(
+    suite: Suite,
+    name: str,
+    peers: Mapping[str, Peer],
+    options: argparse.Namespace,
+    record: dict[str, Any],
+    stopper: Stopper,
+) -> None:
     """Every peer once in each round; one that fails is left out of later rounds, and of the table."""
-    samples: dict[str, list[Sample]] = {peer: [] for peer in peers}
-    failed: dict[str, str] = {}
+    samples, failures = record["samples"], record["failures"]
     with tempfile.TemporaryDirectory() as folder:
-        arrays, note = job.data()
+        arrays, record["data"] = suite.workloads[name].data()
         for key, array in arrays.items():
             np.save(Path(folder, f"{key}.npy"), array)
         for peer in peers.values():
-            subprocess.run(
-                [sys.executable, "-c", f"import {', '.join(peer.imports)}"],
-                env=_environment(peer), capture_output=True, check=False,
-            )  # fmt: skip
-        for number in range(1, rounds + 1):
-            for peer in (peer for peer in peers if peer not in failed):
+            stopper.run(["-c", f"import {', '.join(peer.imports)}"], _environment(peer))
+        for number in range(1, options.rounds + 1):
+            for peer in (peer for peer in peers if peer not in failures):
+                request = {option: getattr(options, option) for option in suite.options}
+                request |= {"workload": name, "peer": peer, "folder": folder}
                 try:
-                    sample = _sample(name, peer, peers[peer], folder)
+                    sample = _sample(suite.module, request, _environment(peers[peer]), stopper)
                 except PeerError as error:
-                    failed[peer] = str(error)
+                    failures[peer] = str(error)
+                    print(f"{name}, round {number}, {peer}: failed", file=sys.stderr, flush=True)
                     continue
-                samples[peer].append(sample)
-                line = f"{name}, round {number}, {peer}: cold {sample['cold']:.3f} s, warm {sample['warm']:.4f} s"
-                print(line, file=sys.stderr, flush=True)
-    return {peer: taken for peer, taken in samples.items() if peer not in failed}, note, failed
+                samples.setdefault(peer, []).append(sample)
+                shown = report.show_seconds(sample[suite.time])
+                print(f"{name}, round {number}, {peer}: {shown}", file=sys.stderr, flush=True)
 
 
-def _sample(job: str, name: str, peer: Peer, folder: str) -> Sample:
-    command = [sys.executable, sys.argv[0], "--child", job, name, folder]
+def _sample(module: str, request: Mapping[str, Any], environment: Mapping[str, str], stopper: Stopper) -> Sample:
     began = time.perf_counter()
-    done = subprocess.run(command, env=_environment(peer), capture_output=True, text=True, check=False)
+    asked = json.dumps({**request, "started": time.time()})
+    status, out, errors = stopper.run(["-m", module, "--child", asked], environment)
     seconds = time.perf_counter() - began
-    if done.returncode:
-        raise PeerError(done.stderr[-2000:].strip() or f"exit status {done.returncode}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return {"cold": seconds - sum(told["warm"]), "warm": statistics.median(told["warm"]), "result": told["result"]}
+    if status:
+        raise PeerError(errors[-2000:].strip() or f"exit status {status}")
+    return {**json.loads(out.splitlines()[-1]), "process": seconds}
 
 
-def _work(name: str, job: Job, peer: Peer, folder: Path) -> None:
-    """The child: do the job, do it again, and tell how long it took on the last line of the output."""
-    arrays = {file.stem: np.load(file) for file in sorted(folder.glob("*.npy"))}
-    work = peer.prepare(name, job.settings, arrays)
-    result, warm = work(), []
-    for _ in range(job.warm_calls):
-        began = time.perf_counter()
-        work()
-        warm.append(time.perf_counter() - began)
-    print(json.dumps({"warm": warm, "result": result}))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if HOLDS else os.cpu_count() or 1
+def _times(suite: Suite, samples: Samples) -> dict[str, list[float]]:
+    return {suite.peers[peer].title: [sample[suite.time] for sample in taken] for peer, taken in samples.items()}
 
 
 def _environment(peer: Peer) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    return {**kept, **peer.environment}  # a cache on disk would take compilation out of the cold times
+    return {**kept, **peer.environment}  # a cache on disk would take compilation out of the measured times
 
 
 def _absent(peer: Peer) -> list[str]:
-    return [package for package in peer.packages if not _version(package)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _machine(peers: Mapping[str, Peer]) -> dict[str, str]:
-    packages = dict.fromkeys(package for peer in peers.values() for package in peer.packages)
-    held = f"held to {_cores()} cores" if HOLDS else "not held to some cores"
-    busy = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}{busy}",
-        "threads": f"every process {held}, as many threads as each library takes by itself",
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{package} {_version(package)}" for package in packages)]
-        ),
-    }
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return [package for package in peer.packages if not machine.version(package)]

@@ -1,0 +1,1 @@
+"""What fnn is measured against: ``python -m benchmarks --help``."""

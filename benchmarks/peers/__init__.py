@@ -1,0 +1,78 @@
+"""Who is measured: one file for each library, written as its own documentation teaches.
+
+Each has ``prepare(task, arrays) -> Program`` and imports its library at its top; it is imported in the process of that
+peer only.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.harness import Arrays, Peer
+from benchmarks.workloads import Task
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is timed.
+
+    Attributes:
+        call: Does all steps of a call, carries the state to the next, waits for the end, and returns the loss, or the
+            logits of a forward pass.
+        parameters: Number of trainable parameters of one network.
+        lower: For what JAX compiles: traces and lowers the function that is called.
+    """
+
+    call: Callable[[], Any]
+    parameters: int
+    lower: Callable[[], Any] | None = None
+
+
+def with_scan(peers: Mapping[str, Peer]) -> tuple[str, ...]:
+    """Those that take many steps in one `lax.scan`: libraries of functions that `jax.jit` compiles."""
+    return tuple(name for name, peer in peers.items() if peer.family == _JAX and not peer.environment)
+
+
+def _prepare(module: str, **options: Any) -> Callable[[Task, Arrays], Program]:
+    def prepare(task: Task, arrays: Arrays) -> Program:
+        return importlib.import_module(f"benchmarks.peers.{module}").prepare(task, arrays, **options)
+
+    return prepare
+
+
+_JAX, _OTHERS = "JAX peer", "of TensorFlow and PyTorch"
+
+
+def _jax(title: str, module: str, *packages: str, imports: tuple[str, ...]) -> Peer:
+    return Peer(title, ("jax", "optax", *packages), ("jax", "optax", *imports), _prepare(module), family=_JAX)
+
+
+def _keras(title: str, backend: str, package: str, family: str) -> Peer:
+    return Peer(
+        title,
+        ("keras", package),
+        ("keras",),
+        _prepare("keras_"),
+        environment={"KERAS_BACKEND": backend},
+        family=family,
+    )
+
+
+def _torch(title: str, layout: str) -> Peer:
+    return Peer(title, ("torch",), ("torch",), _prepare("torch_", layout=layout), family=_OTHERS)
+
+
+PEERS = {
+    "fnn": _jax("fnn", "fnn_", imports=("fnn",)),
+    "stax": _jax("stax", "stax_", imports=("jax.example_libraries.stax",)),
+    "flax-nnx": _jax("Flax NNX", "flax_nnx", "flax", imports=("flax.nnx",)),
+    "flax-linen": _jax("Flax Linen", "flax_linen", "flax", imports=("flax.linen",)),
+    "equinox": _jax("Equinox", "equinox_", "equinox", imports=("equinox",)),
+    "haiku": _jax("Haiku", "haiku_", "dm-haiku", imports=("haiku",)),
+    "plain-jax": _jax("JAX by hand", "plain_jax", imports=()),
+    "keras-jax": _keras("Keras on JAX", "jax", "jax", _JAX),
+    "keras-tensorflow": _keras("Keras on TensorFlow", "tensorflow", "tensorflow-cpu", _OTHERS),
+    "pytorch": _torch("PyTorch", "contiguous"),
+    "pytorch-channels-last": _torch("PyTorch, channels last", "channels_last"),
+}

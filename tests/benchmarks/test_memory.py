@@ -1,0 +1,12 @@
+from benchmarks import memory, workloads
+from benchmarks.workloads import Task
+
+
+def test_the_table_has_megabytes_and_the_ratio() -> None:
+    shown = memory.table({"cnn-32": {"fnn": 2_000_000, "plain-jax": 5_000_000}})
+    assert "| cnn-32 | 2.0 MB | 5.0 MB | 2.50 |" in shown
+
+
+def test_a_step_needs_temporary_values() -> None:
+    assert memory.temporary_bytes("plain-jax", Task("mlp", 2)) > 0
+    assert set(memory.STEPS) <= set(workloads.TASKS)
