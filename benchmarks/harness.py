@@ -150,8 +150,8 @@ def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
 
 def parse(suite: Suite, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    listed = ["workloads:", *(f"  {name:<18} {workload.about}" for name, workload in suite.workloads.items())]
-    listed += ["", "peers:", *(f"  {name:<18} {peer.title}" for name, peer in suite.peers.items())]
+    listed = ["workloads:", *(f"  {name:<22} {workload.about}" for name, workload in suite.workloads.items())]
+    listed += ["", "peers:", *(f"  {name:<22} {peer.title}" for name, peer in suite.peers.items())]
     parser = argparse.ArgumentParser(
         prog=f"python -m {suite.module}",
         description=suite.about,
