@@ -133,6 +133,8 @@ def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
     found: dict[str, dict[str, Any]] = {}
     with Stopper() as stopper:
         try:
+            for peer in chosen.values():
+                stopper.run(["-c", f"import {', '.join(peer.imports)}"], _environment(peer))
             for name in (name for name in suite.workloads if name in options.workloads):
                 found[name] = {"about": suite.workloads[name].about, "data": "", "samples": {}, "failures": {}}
                 _workload(suite, name, chosen, options, found, known, stopper)
@@ -150,8 +152,8 @@ def run(suite: Suite, arguments: Sequence[str] | None = None) -> int:
 
 def parse(suite: Suite, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    listed = ["workloads:", *(f"  {name:<18} {workload.about}" for name, workload in suite.workloads.items())]
-    listed += ["", "peers:", *(f"  {name:<18} {peer.title}" for name, peer in suite.peers.items())]
+    listed = ["workloads:", *(f"  {name:<22} {workload.about}" for name, workload in suite.workloads.items())]
+    listed += ["", "peers:", *(f"  {name:<22} {peer.title}" for name, peer in suite.peers.items())]
     parser = argparse.ArgumentParser(
         prog=f"python -m {suite.module}",
         description=suite.about,
@@ -232,8 +234,6 @@ def _rounds(
         arrays, record["data"] = suite.workloads[name].data()
         for key, array in arrays.items():
             np.save(Path(folder, f"{key}.npy"), array)
-        for peer in peers.values():
-            stopper.run(["-c", f"import {', '.join(peer.imports)}"], _environment(peer))
         for number in range(1, options.rounds + 1):
             for peer in (peer for peer in peers if peer not in failures):
                 request = {option: getattr(options, option) for option in suite.options}

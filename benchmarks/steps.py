@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import harness, machine, report, workloads
 from benchmarks.harness import Arrays, Peer, Sample, Samples, Suite, Workload
-from benchmarks.peers import PEERS, Program, with_scan
+from benchmarks.peers import PEERS, SCANNING, Program
 
 RATE = "matrix product, GFLOP/s"
 PER = {"step": "a step", "scan": "a step", "vmap": "a network", "infer": "a pass"}
@@ -113,7 +113,7 @@ def _workload(task: workloads.Task) -> Workload:
         workloads.describe(task),
         partial(_data, task),
         task,
-        peers=with_scan(PEERS) if task.mode == "scan" else None,
+        peers=SCANNING if task.mode == "scan" else None,
     )
 
 

@@ -5,7 +5,7 @@ peer only.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,6 @@ class Program:
     call: Callable[[], Any]
     parameters: int
     lower: Callable[[], Any] | None = None
-
-
-def with_scan(peers: Mapping[str, Peer]) -> tuple[str, ...]:
-    """Those that take many steps in one `lax.scan`: libraries of functions that `jax.jit` compiles."""
-    return tuple(name for name, peer in peers.items() if peer.family == _JAX and not peer.environment)
 
 
 def _prepare(module: str, **options: Any) -> Callable[[Task, Arrays], Program]:
@@ -76,3 +71,6 @@ PEERS = {
     "pytorch": _torch("PyTorch", "contiguous"),
     "pytorch-channels-last": _torch("PyTorch, channels last", "channels_last"),
 }
+
+# Those whose step is a function for `jax.jit`, so that many fit into one `lax.scan`.
+SCANNING = ("fnn", "stax", "flax-nnx", "flax-linen", "equinox", "haiku", "plain-jax")

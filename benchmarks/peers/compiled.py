@@ -103,8 +103,7 @@ def stepping(step: Callable[..., Any], carry: Any, batch: Any, count: int) -> Pr
     def call() -> jax.Array:
         nonlocal carry
         carry, loss = step(carry, batch)
-        jax.block_until_ready(carry)
-        return loss
+        return jax.block_until_ready(loss)  # what one program computes is ready at once
 
     return Program(call, count, lambda: step.lower(shapes, batch))
 

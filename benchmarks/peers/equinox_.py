@@ -103,8 +103,7 @@ def prepare(task: Task, arrays: Arrays) -> Program:
     def call() -> jax.Array:
         nonlocal carry
         carry, loss = jitted(batch, carry)
-        jax.block_until_ready(eqx.filter(carry, eqx.is_array))
-        return loss
+        return jax.block_until_ready(loss)
 
     return Program(call, count, lambda: jitted.lower(batch, carry).lowered)
 

@@ -1,5 +1,5 @@
 from benchmarks import memory, workloads
-from benchmarks.workloads import Task
+from benchmarks.peers import PEERS
 
 
 def test_the_table_has_megabytes_and_the_ratio() -> None:
@@ -7,6 +7,6 @@ def test_the_table_has_megabytes_and_the_ratio() -> None:
     assert "| cnn-32 | 2.0 MB | 5.0 MB | 2.50 |" in shown
 
 
-def test_a_step_needs_temporary_values() -> None:
-    assert memory.temporary_bytes("plain-jax", Task("mlp", 2)) > 0
+def test_what_is_compared_exists() -> None:
     assert set(memory.STEPS) <= set(workloads.TASKS)
+    assert set(memory.SIDES) <= set(PEERS)

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from benchmarks import machine, steps, workloads
-from benchmarks.peers import PEERS, with_scan
+from benchmarks.peers import PEERS, SCANNING
 
 
 def test_the_table_has_medians_ratios_and_the_share_of_the_rate() -> None:
@@ -35,11 +35,12 @@ def test_memory_and_compilation_are_shown_where_they_were_measured() -> None:
     assert steps.closing({}) == ""
 
 
-def test_only_libraries_of_functions_scan() -> None:
-    assert with_scan(PEERS) == ("fnn", "stax", "flax-nnx", "flax-linen", "equinox", "haiku", "plain-jax")
+def test_only_jax_peers_scan() -> None:
+    assert {PEERS[name].family for name in SCANNING} == {PEERS["fnn"].family}
+    assert steps.SUITE.workloads["scan-20"].peers == SCANNING
 
 
-@pytest.mark.parametrize("name", [name for name in PEERS if PEERS[name].family == "JAX peer" and name != "keras-jax"])
+@pytest.mark.parametrize("name", SCANNING)
 def test_peers_build_the_same_network(name: str) -> None:
     peer = PEERS[name]
     if absent := [package for package in peer.packages if not machine.version(package)]:
