@@ -41,7 +41,8 @@ def _y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         return (ways.grouped(_y) if channels >= 16 else ways.direct_y)(x, kernel, geometry)
     places = math.prod(geometry.outputs)
     if math.prod(window) * channels <= 32 and len(x) * places >= 4096:
-        return ways.sum_y(x, kernel, geometry)
+        large = len(x) * places * features > 2**21  # then the pages for it cost more than computing it anew
+        return (ways.sum_y if large else ways.apart(ways.sum_y))(x, kernel, geometry)
     if len(window) != 2 or geometry.strides[0] > 1 or window[0] == 1:
         return ways.direct_y(x, kernel, geometry)
     small = max(geometry.outputs) <= 13 and channels >= 32 and len(x) >= 8

@@ -1,0 +1,95 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fnn.ops import conv_cpu, conv_rule
+from fnn.ops.conv_plain import Geometry
+
+NAMES = [name for name in dir(conv_cpu) if name.endswith(("_y", "_x", "_kernel"))]
+
+
+def ways(
+    monkeypatch: pytest.MonkeyPatch,
+    of: str,
+    *,
+    batch: int = 32,
+    size: int = 28,
+    channels: int,
+    features: int,
+    window: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    space: int = 2,
+) -> list[str]:
+    """Names of the ways that a product takes, outermost first."""
+    low = (window - 1) // 2
+    padding = ((low, window - 1 - low),) * space
+    geometry = Geometry((size,) * space, (window,) * space, (stride,) * space, padding, (1,) * space, groups)
+    shapes = {
+        "x": (batch, *geometry.sizes, channels),
+        "kernel": (*geometry.window, channels // groups, features),
+        "y": (batch, *geometry.outputs, features),
+    }
+    a, b = (jax.ShapeDtypeStruct(shapes[name], jnp.float32) for name in shapes if name != of)
+    taken: list[str] = []
+    for name in NAMES:
+        real = getattr(conv_cpu, name)
+
+        def recorded(*arguments: Any, real: Any = real, name: str = name) -> Any:
+            taken.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(conv_cpu, name, recorded)
+    result = jax.eval_shape(lambda a, b: conv_rule.fast_product(of, a, b, geometry), *((b, a) if of == "x" else (a, b)))
+    assert result.shape == shapes[of]
+    return list(dict.fromkeys(taken))
+
+
+CASES = {
+    "the first layer of MNIST": ("y", {"channels": 1, "features": 32}, ["direct_y", "sum_y"]),
+    "the same, many images": ("y", {"batch": 128, "channels": 1, "features": 32}, ["sum_y"]),
+    "one image of it": ("y", {"batch": 1, "channels": 1, "features": 32}, ["direct_y"]),
+    "the first layer of CIFAR": ("y", {"batch": 128, "size": 32, "channels": 3, "features": 32}, ["sum_y"]),
+    "small images": ("y", {"size": 8, "channels": 64, "features": 64}, ["rows_y"]),
+    "wide images": ("y", {"size": 56, "channels": 64, "features": 64}, ["tall_y", "direct_y"]),
+    "few channels": ("y", {"size": 32, "channels": 16, "features": 16}, ["direct_y"]),
+    "strides": ("y", {"channels": 32, "features": 64, "stride": 2}, ["direct_y"]),
+    "the gradient of images with colours": ("x", {"channels": 3, "features": 32}, ["rows_y"]),
+    "the gradient of small images": ("x", {"size": 8, "channels": 64, "features": 64}, ["rows_y"]),
+    "the gradient of strides": (
+        "x",
+        {"channels": 16, "features": 32, "stride": 2},
+        ["subpixel_x", "tall_y", "direct_y"],
+    ),
+    "the kernel of the first layer": ("kernel", {"channels": 1, "features": 32}, ["taps_kernel"]),
+    "a large kernel of the first layer": ("kernel", {"channels": 1, "features": 6, "window": 5}, ["direct_kernel"]),
+    "the kernel of few channels": ("kernel", {"channels": 16, "features": 16}, ["direct_kernel"]),
+    "the kernel of many channels": ("kernel", {"channels": 64, "features": 64}, ["split_kernel"]),
+    "depthwise": ("y", {"channels": 8, "features": 8, "groups": 8}, ["depthwise_y"]),
+    "the gradient of depthwise": ("x", {"channels": 8, "features": 8, "groups": 8}, ["depthwise_x", "depthwise_y"]),
+    "the kernel of depthwise": ("kernel", {"channels": 8, "features": 8, "groups": 8}, ["depthwise_kernel"]),
+    "the kernel of a multiplier": (
+        "kernel",
+        {"channels": 8, "features": 16, "groups": 8},
+        ["taps_kernel"],
+    ),
+    "large groups": ("y", {"channels": 64, "features": 64, "groups": 2}, ["tall_y", "direct_y"]),
+    "small groups": ("y", {"channels": 64, "features": 64, "groups": 16}, ["direct_y"]),
+    "the gradient of small groups": ("x", {"channels": 64, "features": 64, "groups": 16}, ["direct_x"]),
+    "sequences": ("y", {"channels": 32, "features": 32, "space": 1}, ["direct_y"]),
+    "the gradient of sequences": ("x", {"channels": 32, "features": 32, "space": 1}, ["direct_x"]),
+    "the kernel of sequences": ("kernel", {"channels": 32, "features": 32, "space": 1}, ["direct_kernel"]),
+    "volumes": ("y", {"size": 8, "channels": 32, "features": 32, "space": 3}, ["direct_y"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_shape_goes_the_way_that_was_fastest(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of, sizes, expected = CASES[case]
+    assert ways(monkeypatch, of, **sizes) == expected
+
+
+def test_every_way_is_taken_by_some_shape() -> None:
+    assert {name for _, _, names in CASES.values() for name in names} == set(NAMES)
