@@ -30,13 +30,13 @@ UNDILATED = [name for name in IMAGES if GEOMETRIES[name].dilation == (1, 1) and 
 
 # By way: the product, the way, the geometries.
 WAYS: dict[str, tuple[str, Product, list[str]]] = {
-    "direct y": ("y", conv_cpu.direct_y, list(GEOMETRIES)),
+    "direct y": ("y", conv_cpu.direct_y, ["strided and dilated", "volume"]),
     "direct x": ("x", conv_cpu.direct_x, list(GEOMETRIES)),
     "direct kernel": ("kernel", conv_cpu.direct_kernel, list(GEOMETRIES)),
-    "sum": ("y", conv_cpu.sum_y, list(GEOMETRIES)),
+    "sum": ("y", conv_cpu.sum_y, ["one side", "cropped", "strided and dilated", "sequence", "volume"]),
     "apart": ("y", conv_cpu.apart(conv_cpu.sum_y), ["same", "strided"]),
     "rows": ("y", conv_cpu.rows_y, SINGLE_ROWS),
-    "tall": ("y", conv_cpu.tall_y, IMAGES),
+    "tall": ("y", conv_cpu.tall_y, ["valid", "dilated", "strided"]),
     "subpixel": (
         "x",
         partial(conv_cpu.subpixel_x, product=conv_cpu.direct_y),
