@@ -1,4 +1,5 @@
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -111,6 +112,15 @@ def test_a_run_that_diverges_names_step_and_leaf_and_keeps_the_last_good_state(a
     chex.assert_tree_all_finite(caught.value.run.params)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise, which the processes of pytest-xdist ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_returns_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     def batches() -> Any:
         for number in range(40):
@@ -119,9 +129,8 @@ def test_ctrl_c_returns_what_is_there(capsys: pytest.CaptureFixture[str]) -> Non
             yield X[:8], Y[:8]
 
     run, history = fit(data=batches(), epochs=1, progress=True)
-    assert (
-        int(run.step) == 16
-    )  # the last report: one more is under way, one is held back to see whether it ends the epoch
+    # The last report: one more is under way, one is held back to see whether it ends the epoch.
+    assert int(run.step) == 16
     assert history == {}
     assert "interrupted after step 16" in capsys.readouterr().out
 
