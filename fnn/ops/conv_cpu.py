@@ -4,7 +4,8 @@ Each differs from the others by rounding only. Images are ``(batch, height, widt
 a function says otherwise. `fnn.ops.conv_rule` chooses among them.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,7 @@ def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     rows = rows.reshape(*x.shape[:2], -1, height * features)
     rows = pad(rows, [(0, 0), (low, high), (0, 0), (0, 0)])
     places, step = geometry.outputs[0], geometry.dilation[0]
-    return sum(
+    return total(
         lax.slice(
             rows,
             (0, row * step, 0, row * features),
@@ -113,7 +114,7 @@ def sum_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     for place in np.ndindex(*geometry.window):
         shifted = beneath(x, place, geometry)
         terms += [shifted[..., channel, None] * kernel[place][channel] for channel in range(x.shape[-1])]
-    return sum(terms)
+    return total(terms)
 
 
 def apart(product: Product) -> Product:
@@ -180,9 +181,9 @@ def chunked(product: Product, images: int) -> Product:
             return product(x, y, geometry)
         cut = lambda array: array[: whole * images].reshape(whole, images, *array.shape[1:])
         zeros = jnp.zeros(geometry.shape_of("kernel", x.shape, y.shape), x.dtype)
-        total, _ = lax.scan(lambda total, both: (total + product(*both, geometry), None), zeros, (cut(x), cut(y)))
+        kernel, _ = lax.scan(lambda part, both: (part + product(*both, geometry), None), zeros, (cut(x), cut(y)))
         rest = whole * images
-        return total if rest == batch else total + product(x[rest:], y[rest:], geometry)
+        return kernel if rest == batch else kernel + product(x[rest:], y[rest:], geometry)
 
     return summed
 
@@ -219,6 +220,11 @@ def inner(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum("na,nb->ba", a, b).T if a.shape[1] > b.shape[1] else jnp.einsum("na,nb->ab", a, b)
 
 
+def total(terms: Iterable[jax.Array]) -> jax.Array:
+    """The sum of arrays."""
+    return functools.reduce(jnp.add, terms)
+
+
 def pad(x: jax.Array, padding: list[tuple[int, int]]) -> jax.Array:
     """Zeros before and after each axis; negative numbers take elements away."""
     return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in padding])
@@ -228,7 +234,7 @@ def depthwise_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Arra
     """The sum of what lies beneath each element of the window times that element: for one channel in each group."""
     x = pad(x, [(0, 0), *geometry.padding, (0, 0)])
     kernel = kernel.reshape(*geometry.window, geometry.groups, -1)
-    y = sum(beneath(x, place, geometry)[..., None] * kernel[place] for place in np.ndindex(*geometry.window))
+    y = total(beneath(x, place, geometry)[..., None] * kernel[place] for place in np.ndindex(*geometry.window))
     return y.reshape(*y.shape[:-2], -1)
 
 
@@ -241,7 +247,7 @@ def depthwise_x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Arra
         convolve = lambda x: depthwise_y(x, kernel[..., number::multiplier], geometry)
         return jax.linear_transpose(convolve, spec)(y[..., number::multiplier])[0]
 
-    return sum(map(of_feature, range(multiplier)))
+    return total(map(of_feature, range(multiplier)))
 
 
 def depthwise_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
@@ -258,7 +264,7 @@ def grouped(product: Product) -> Product:
     def mapped(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
         part = geometry._replace(groups=1)
         split = lambda array: jnp.moveaxis(array.reshape(*array.shape[:-1], geometry.groups, -1), -2, 0)
-        c = lax.map(lambda both: product(*both, part), (split(a), split(b)))
+        c = lax.map(lambda pair: product(pair[0], pair[1], part), (split(a), split(b)))
         return jnp.moveaxis(c, 0, -2).reshape(*c.shape[1:-1], -1)
 
     return mapped

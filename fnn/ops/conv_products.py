@@ -121,7 +121,7 @@ def _batch(
         c = _bind(a, b, of=of, geometry=geometry, mapped=True)
         return c.reshape(size, count, *c.shape[1:]), 0
     joined %= arrays[place].ndim - 1
-    one = jnp.moveaxis(arrays[place], axes[place], joined)
+    one = jnp.moveaxis(arrays[place], axes[place] or 0, joined)
     count = one.shape[joined + 1]
     one = one.reshape(*one.shape[:joined], size * count, *one.shape[joined + 2 :])
     c = _bind(*((arrays[0], one) if place else (one, arrays[1])), of=of, geometry=geometry, mapped=False)

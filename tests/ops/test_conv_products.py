@@ -31,11 +31,11 @@ def operands(of: str, geometry: Geometry, **sizes: int) -> tuple[jax.Array, jax.
     return (a, b) if of != "y" else (given["x"], given["kernel"])
 
 
-def fast(of: str, geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def fast(of: str, geometry: Geometry) -> Any:
     return jax.jit(lambda a, b: conv_product(of, a, b, geometry))
 
 
-def plain(of: str, geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def plain(of: str, geometry: Geometry) -> Any:
     return jax.jit(lambda a, b: plain_product(of, a, b, geometry))
 
 
