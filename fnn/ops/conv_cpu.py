@@ -12,22 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnn.ops.conv_plain import Geometry, channels_last
+from fnn.ops.conv_plain import Geometry, channels_last, plain_product
 
 Product = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 def direct_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """One convolution; any rank and groups."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        geometry.strides,
-        geometry.padding,
-        rhs_dilation=geometry.dilation,
-        dimension_numbers=channels_last(len(geometry.window)),
-        feature_group_count=geometry.groups,
-    )
+    return plain_product("y", x, kernel, geometry)
 
 
 def direct_x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

@@ -1,16 +1,16 @@
 """Which way each product of a convolution is computed on a CPU: one rule for each product, by shape.
 
 Measured with ``python -m benchmarks convolutions`` on 2 cores with AVX-512, jax 0.10.2, against
-`jax.lax.conv_general_dilated`, which no rule may fall behind by more than measurements scatter:
+`jax.lax.conv_general_dilated`; ``benchmarks/README.md`` has the figures, and where they scatter or fall behind:
 
 * y. Up to 32 products for each number, of which there are many: their sum, which XLA fuses with the bias and the
   activation after it. Images up to 13 wide with 32 channels and more, and results of few features: rows. Other images
   with 32 channels and features and more: one row more than asked for. All else as it is.
 * x. A convolution of y, for which the rule of y is asked; with strides, all strides * strides parts of x at once.
 * The kernel. One convolution for every few images, or one matrix product where channels and images are large; for
-  one channel one matrix product. Within loops each is 10 to 100 times faster than what the gradient of
-  `jax.lax.conv_general_dilated` becomes there.
-* Depthwise: sums of products, 4 to 100 times faster. Other groups of 16 channels and more, and the kernels of all: one
+  one channel one matrix product. None of them loses its speed within loops, as the gradient of
+  `jax.lax.conv_general_dilated` does.
+* Depthwise: sums of products. Other groups of 16 channels and more, and the kernels of all: one
   group after the other.
 """
 

@@ -73,10 +73,10 @@ def _over_iterable(step: Step, run: Any, batches: Iterable[Any], every: int) -> 
         run, metrics = compiled(run, batch)
         waiting.append(metrics)
         if len(waiting) == every:
-            yield Report(_copy(run), _stack(jax.device_get(waiting), every), every)
+            yield Report(_copy(run), _stack(waiting), every)
             waiting = []
     if waiting:
-        yield Report(_copy(run), _stack(jax.device_get(waiting), len(waiting)), len(waiting))
+        yield Report(_copy(run), _stack(waiting), len(waiting))
 
 
 def _over_arrays(step: Step, run: Any, batches: Batches, every: int | None) -> Iterator[Report]:
@@ -103,8 +103,8 @@ def _cut(buffers: Any, steps: int) -> Any:
     return jax.tree.map(lambda values: values[:steps], buffers)
 
 
-def _stack(waiting: list[Any], steps: int) -> Any:
-    return jax.tree.map(lambda *values: np.stack(values), *waiting[:steps])
+def _stack(waiting: list[Any]) -> Any:
+    return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(waiting))
 
 
 @lru_cache(maxsize=32)
