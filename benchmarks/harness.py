@@ -2,12 +2,13 @@
 
 A benchmark is a module that makes a `Suite` and calls `run`; ``steps.py`` and ``fit.py`` are two. The module is started
 again for every measurement, so that a peer never shares a process, a cache or a compiled program with another, and the
-peers take turns (A B C, A B C, ...), so that a machine that grows busy is unfair to none of them.
+peers take turns, in another order in each round, so that a machine that grows busy is unfair to none of them.
 """
 
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -206,7 +207,8 @@ def _workload(
     try:
         _rounds(suite, name, fit, options, record, stopper)
     finally:
-        taken = {peer: taken for peer, taken in record["samples"].items() if taken and peer not in record["failures"]}
+        samples = record["samples"]
+        taken = {peer: samples[peer] for peer in fit if samples.get(peer) and peer not in record["failures"]}
         record["samples"] = taken
         report.write_json(options.json, {"facts": known, "workloads": found})
         print(f"**{name}**: {workload.about} Data: {record['data']}.\n", flush=True)
@@ -228,14 +230,17 @@ def _rounds(
     record: dict[str, Any],
     stopper: Stopper,
 ) -> None:
-    """Every peer once in each round; one that fails is left out of later rounds, and of the table."""
+    """Every peer once in each round, in another order; one that fails is left out of later rounds, and of the table."""
     samples, failures = record["samples"], record["failures"]
     with tempfile.TemporaryDirectory() as folder:
         arrays, record["data"] = suite.workloads[name].data()
         for key, array in arrays.items():
             np.save(Path(folder, f"{key}.npy"), array)
         for number in range(1, options.rounds + 1):
-            for peer in (peer for peer in peers if peer not in failures):
+            turns = [peer for peer in peers if peer not in failures]
+            if number > 1:
+                random.Random(number).shuffle(turns)  # so that none always follows the same one
+            for peer in turns:
                 request = {option: getattr(options, option) for option in suite.options}
                 request |= {"workload": name, "peer": peer, "folder": folder}
                 try:

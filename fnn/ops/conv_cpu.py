@@ -77,7 +77,7 @@ def turned(kernel: jax.Array, groups: int = 1) -> jax.Array:
 def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Convolve along the width with all rows of the kernel at once, then add up shifted rows; height strides of 1."""
     height, width, channels, features = kernel.shape
-    (low, high), sides = geometry.padding
+    (low, _), sides = geometry.padding
     rows = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[2:]),
         kernel.transpose(1, 2, 0, 3).reshape(width, channels, height * features),
@@ -87,15 +87,14 @@ def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
         dimension_numbers=channels_last(1),
     )
     rows = rows.reshape(*x.shape[:2], -1, height * features)
-    rows = pad(rows, [(0, 0), (low, high), (0, 0), (0, 0)])
     places, step = geometry.outputs[0], geometry.dilation[0]
+    above = [low - row * step for row in range(height)]
     return total(
-        lax.slice(
-            rows,
-            (0, row * step, 0, row * features),
-            (rows.shape[0], row * step + places, rows.shape[2], (row + 1) * features),
+        pad(
+            rows[..., row * features : (row + 1) * features],
+            [(0, 0), (more, places - x.shape[1] - more), (0, 0), (0, 0)],
         )
-        for row in range(height)
+        for row, more in enumerate(above)
     )
 
 

@@ -5,7 +5,7 @@ Measured with ``python -m benchmarks convolutions`` on 2 cores with AVX-512, jax
 
 * y. Up to 32 products for each number, of which there are many: their sum, which XLA fuses with the bias and the
   activation after it. Images up to 13 wide with 32 channels and more, and results of few features: rows. Other images
-  with 32 channels and features and more: one row more than asked for. All else as it is.
+  with 32 channels and features and more, unless there is little to do: one row more than asked for. All else as it is.
 * x. A convolution of y, for which the rule of y is asked; with strides, all strides * strides parts of x at once.
 * The kernel. One convolution for every few images, or one matrix product where channels and images are large; for
   one channel one matrix product. None of them loses its speed within loops, as the gradient of
@@ -48,7 +48,8 @@ def _y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     small = max(geometry.outputs) <= 13 and channels >= 32 and len(x) >= 8
     if small or (channels >= 16 and 2 <= features <= 12):
         return ways.rows_y(x, kernel, geometry)
-    return (ways.tall_y if min(channels, features) >= 32 else ways.direct_y)(x, kernel, geometry)
+    tall = min(channels, features) >= 32 and len(x) * places * channels * features >= 2**22
+    return (ways.tall_y if tall else ways.direct_y)(x, kernel, geometry)
 
 
 def _x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

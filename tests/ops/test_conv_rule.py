@@ -54,6 +54,7 @@ CASES = {
     "the first layer of CIFAR": ("y", {"batch": 128, "size": 32, "channels": 3, "features": 32}, ["sum_y"]),
     "small images": ("y", {"size": 8, "channels": 64, "features": 64}, ["rows_y"]),
     "wide images": ("y", {"size": 56, "channels": 64, "features": 64}, ["tall_y", "direct_y"]),
+    "one small image": ("y", {"batch": 1, "channels": 32, "features": 64}, ["direct_y"]),
     "few channels": ("y", {"size": 32, "channels": 16, "features": 16}, ["direct_y"]),
     "strides": ("y", {"channels": 32, "features": 64, "stride": 2}, ["direct_y"]),
     "the gradient of images with colours": ("x", {"channels": 3, "features": 32}, ["rows_y"]),
