@@ -40,7 +40,7 @@ def conv_product(of: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax
     """
     if _sharded_by_hand(a) or _sharded_by_hand(b):
         return plain_product(of, a, b, geometry)  # whose rules know about such arrays
-    return _bind(a, b, of=of, geometry=geometry, mapped=False)
+    return _bind(a, b, of=of, geometry=geometry, mapped=False, derived=False)
 
 
 _convolution_p = Primitive("fnn_convolution")
@@ -52,13 +52,13 @@ def _impl(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
     return _compiled(a, b, **params)
 
 
-@functools.partial(jax.jit, static_argnames=("of", "geometry", "mapped"))
+@functools.partial(jax.jit, static_argnames=("of", "geometry", "mapped", "derived"))
 def _compiled(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
     return _bind(a, b, **params)
 
 
 @_convolution_p.def_abstract_eval
-def _abstract(a: Any, b: Any, *, of: str, geometry: Geometry, mapped: bool) -> Any:
+def _abstract(a: Any, b: Any, *, of: str, geometry: Geometry, mapped: bool, derived: bool) -> Any:
     shape = geometry.shape_of(of, a.shape[mapped:], b.shape[mapped:])
     return a.update(shape=(*a.shape[:mapped], *shape), weak_type=False)
 
@@ -84,6 +84,15 @@ def _transpose(place: int, ct: jax.Array, a: Any, b: Any, *, of: str, **params: 
 
 
 ad.defbilinear(_convolution_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
+_bilinear_jvp = ad.primitive_jvps[_convolution_p]
+
+
+def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    """Both the value and its derivative know that they are part of one, and so does all that these transpose to."""
+    return _bilinear_jvp(primals, tangents, **{**params, "derived": True})
+
+
+ad.primitive_jvps[_convolution_p] = _jvp
 
 
 # Under vmap an axis of one array alone becomes part of another axis of it, and so of an axis of the product: of the
@@ -105,9 +114,11 @@ def _batch(
     of: str,
     geometry: Geometry,
     mapped: bool,
+    derived: bool,
 ) -> tuple[jax.Array, int]:
     size = next(array.shape[axis] for array, axis in zip(arrays, axes) if axis is not None)
     place = 0 if axes[1] is None else 1
+    bind = functools.partial(_bind, of=of, geometry=geometry, derived=derived)
     joined, part = _JOINED[of, place]
     if None not in axes or mapped or (geometry.groups > 1 and joined != 0):
         a, b = (
@@ -115,16 +126,16 @@ def _batch(
             for array, axis in zip(arrays, axes)
         )
         if not mapped:
-            return _bind(a, b, of=of, geometry=geometry, mapped=True), 0
+            return bind(a, b, mapped=True), 0
         count = a.shape[1]
         a, b = (array.reshape(size * count, *array.shape[2:]) for array in (a, b))
-        c = _bind(a, b, of=of, geometry=geometry, mapped=True)
+        c = bind(a, b, mapped=True)
         return c.reshape(size, count, *c.shape[1:]), 0
     joined %= arrays[place].ndim - 1
     one = jnp.moveaxis(arrays[place], axes[place] or 0, joined)
     count = one.shape[joined + 1]
     one = one.reshape(*one.shape[:joined], size * count, *one.shape[joined + 2 :])
-    c = _bind(*((arrays[0], one) if place else (one, arrays[1])), of=of, geometry=geometry, mapped=False)
+    c = bind(*((arrays[0], one) if place else (one, arrays[1])), mapped=False)
     part %= c.ndim
     return c.reshape(*c.shape[:part], size, count, *c.shape[part + 1 :]), part
 
@@ -132,13 +143,13 @@ def _batch(
 batching.primitive_batchers[_convolution_p] = _batch
 
 
-def _lower_plain(a: jax.Array, b: jax.Array, *, of: str, geometry: Geometry, mapped: bool) -> jax.Array:
+def _lower_plain(a: jax.Array, b: jax.Array, *, of: str, geometry: Geometry, mapped: bool, **_: Any) -> jax.Array:
     product = functools.partial(plain_product, of, geometry=geometry)
     return jax.vmap(product)(a, b) if mapped else product(a, b)
 
 
-def _lower_fast(a: jax.Array, b: jax.Array, *, of: str, geometry: Geometry, mapped: bool) -> jax.Array:
-    product = functools.partial(fast_product, of, geometry=geometry)
+def _lower_fast(a: jax.Array, b: jax.Array, *, mapped: bool, **params: Any) -> jax.Array:
+    product = functools.partial(fast_product, **params)
     return lax.map(lambda both: product(*both), (a, b)) if mapped else product(a, b)
 
 

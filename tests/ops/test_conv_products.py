@@ -202,3 +202,14 @@ def test_shapes_follow_from_the_other_two() -> None:
     for of in KINDS:
         pair = operands(of, GEOMETRY)
         assert GEOMETRY.shape_of(of, pair[0].shape, pair[1].shape) == given[of].shape
+
+
+def test_only_derivatives_are_told_that_they_are_derivatives() -> None:
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 3))
+    value = lambda x, kernel: jnp.sum(convolve(x, kernel))
+    told = lambda function: str(jax.make_jaxpr(function)(x, kernel)).count("derived=True")
+    untold = lambda function: str(jax.make_jaxpr(function)(x, kernel)).count("derived=False")
+    assert (told(value), untold(value)) == (0, 1)
+    for function, products in ((jax.value_and_grad(value, (0, 1)), 3), (jax.jit(jax.grad(jax.jit(value), 1)), 1)):
+        assert told(function) >= products
+        assert untold(function) == 0

@@ -22,6 +22,7 @@ def ways(
     stride: int = 1,
     groups: int = 1,
     space: int = 2,
+    derived: bool = True,
 ) -> list[str]:
     """Names of the ways that a product takes, outermost first."""
     low = (window - 1) // 2
@@ -42,7 +43,8 @@ def ways(
             return real(*arguments)
 
         monkeypatch.setattr(conv_cpu, name, recorded)
-    result = jax.eval_shape(lambda a, b: conv_rule.fast_product(of, a, b, geometry), *((b, a) if of == "x" else (a, b)))
+    product = lambda a, b: conv_rule.fast_product(a, b, of=of, geometry=geometry, derived=derived)
+    result = jax.eval_shape(product, *((b, a) if of == "x" else (a, b)))
     assert result.shape == shapes[of]
     return list(dict.fromkeys(taken))
 
@@ -52,6 +54,26 @@ CASES = {
     "the same, many images": ("y", {"batch": 128, "channels": 1, "features": 32}, ["sum_y"]),
     "one image of it": ("y", {"batch": 1, "channels": 1, "features": 32}, ["direct_y"]),
     "the first layer of CIFAR": ("y", {"batch": 128, "size": 32, "channels": 3, "features": 32}, ["sum_y"]),
+    "the same without a derivative": (
+        "y",
+        {"batch": 128, "channels": 1, "features": 32, "derived": False},
+        ["direct_y"],
+    ),
+    "small images without a derivative": (
+        "y",
+        {"batch": 8, "size": 8, "channels": 64, "features": 64, "derived": False},
+        ["direct_y"],
+    ),
+    "wide images without a derivative": (
+        "y",
+        {"size": 56, "channels": 64, "features": 64, "derived": False},
+        ["tall_y", "direct_y"],
+    ),
+    "depthwise without a derivative": (
+        "y",
+        {"channels": 8, "features": 8, "groups": 8, "derived": False},
+        ["depthwise_y"],
+    ),
     "small images": ("y", {"size": 8, "channels": 64, "features": 64}, ["rows_y"]),
     "wide images": ("y", {"size": 56, "channels": 64, "features": 64}, ["tall_y", "direct_y"]),
     "one small image": ("y", {"batch": 1, "channels": 32, "features": 64}, ["direct_y"]),
