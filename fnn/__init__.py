@@ -28,6 +28,26 @@ from fnn.layers.pool import (
 )
 from fnn.layers.shape import flatten as flatten, reshape as reshape, upsample as upsample
 
+# Layers over time: recurrent cells, what runs them, attention, positions.
+from fnn.layers.cells import (
+    Cell as Cell,
+    conv_lstm_cell as conv_lstm_cell,
+    gru_cell as gru_cell,
+    lstm_cell as lstm_cell,
+    rnn_cell as rnn_cell,
+)
+from fnn.recurrent import (
+    bidirectional as bidirectional,
+    conv_lstm as conv_lstm,
+    gru as gru,
+    lstm as lstm,
+    recurrent as recurrent,
+    rnn as rnn,
+)
+from fnn.layers.attention import attention as attention, cross_attention as cross_attention
+from fnn.ops.positions import Alibi as Alibi, Rotary as Rotary
+from fnn.layers.positions import learned_positions as learned_positions, sinusoidal_positions as sinusoidal_positions
+
 # Normalisation, noise, activations with parameters (those without are in jax.nn).
 from fnn.layers.batch_norm import batch_norm as batch_norm
 from fnn.layers.norm import (
@@ -44,6 +64,21 @@ from fnn.combinators import parallel as parallel, parameter as parameter, residu
 from fnn.wire import wire as wire
 from fnn.wrappers import ensemble as ensemble, mixed_precision as mixed_precision, remat as remat, stack as stack
 from fnn.capture import capture as capture, map_layers as map_layers
+
+# Transformers, and sequences from networks that predict the next step.
+from fnn.layers.feed_forward import feed_forward as feed_forward
+from fnn.experts import experts as experts
+from fnn.transformer import (
+    decoder as decoder,
+    decoder_block as decoder_block,
+    encoder as encoder,
+    language_model as language_model,
+    transformer_block as transformer_block,
+    vision_transformer as vision_transformer,
+)
+from fnn.decoding.sampler import Sampler as Sampler
+from fnn.decoding.generate import Generated as Generated, generate as generate, stream as stream
+from fnn.decoding.beam import Beams as Beams, beam_search as beam_search
 
 # Trees of parameters, by path.
 from fnn.trees import at as at, count as count, l1 as l1, l2 as l2, mask as mask, nbytes as nbytes

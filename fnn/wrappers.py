@@ -49,7 +49,8 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
         block: A layer whose output has the shape of its first input; or a function from the block's number (a traced
             int32) to such a layer, for drop-path by depth. Inputs after the first go to every block.
         size: How many.
-        unroll: Run the blocks as a Python loop in place of `jax.lax.scan`: longer to compile, at times faster.
+        unroll: Run the blocks as a Python loop in place of `jax.lax.scan`: longer to compile, at times faster. Blocks
+            with a cache always run so.
 
     Returns:
         A layer with the block's children.
@@ -93,7 +94,7 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
             raise LayerError(f"params hold {wrong.pop()} blocks, this stack has {size}")
         x, *more = xs
         keys = None if key is None else _keys(key, size)
-        if unroll:
+        if unroll or _has_cache(state):  # a loop would copy stacked caches whole in every step
             new: dict[str, Any] = {}
             for number, name in enumerate(numbers):
                 mine, my_key = jax.tree.map(lambda leaf, number=number: leaf[number], (params, keys))
@@ -113,24 +114,33 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
     return _wrap(first, "stack", plan, apply, lambda new: stack(new, size, unroll=unroll), name="stack")
 
 
+def _has_cache(state: Any) -> bool:
+    named = jax.tree.leaves_with_path(state)
+    return any(getattr(part, "key", None) == "cache" for path, _ in named for part in path)
+
+
 def _unstack(state: Any, numbers: list[str]) -> dict[str, Any]:
     if not state:
         return {}
     return {name: jax.tree.map(lambda leaf, number=number: leaf[number], state) for number, name in enumerate(numbers)}
 
 
-def ensemble(net: Any, size: int) -> Layer:
-    """Run ``size`` networks of one kind on the same input.
+def ensemble(net: Any, size: int, *, shared: bool = True) -> Layer:
+    """Run ``size`` networks of one kind side by side.
 
     Args:
         net: Any layer.
         size: How many.
+        shared: Whether all get the same inputs. Otherwise each gets its own, of inputs with a leading axis of ``size``.
 
     Returns:
         A layer with the name and children of ``net``.
 
         - y: ``(size, *y of net)``
         - params, state: the trees of ``net``, each leaf ``(size, *shape)``
+
+    Raises:
+        LayerError: at init, when inputs are not shared and one does not begin with an axis of ``size``.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -143,15 +153,19 @@ def ensemble(net: Any, size: int) -> Layer:
     inner = as_layer(net)
 
     def plan(made: Layer, *xs: Any) -> Plan:
-        one = inner._plan(*xs)
+        if not shared and any(leaf.shape[:1] != (size,) for leaf in jax.tree.leaves(xs)):
+            raise LayerError(f"each of {size} networks gets inputs of its own, wanted a leading axis of {size}")
+        mine = xs if shared else jax.tree.map(lambda spec: Spec(spec.shape[1:], spec.dtype), xs)
+        one = inner._plan(*mine)
         output, params, state = (_batched(tree, size) for tree in (one.output, one.params, one.state))
         return Plan(made, xs, output, params, state, lambda key: jax.vmap(one.make)(_keys(key, size)), one.children)
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
-        run = lambda params, state, key: inner.apply(params, state, *xs, key=key, train=train)
-        return jax.vmap(run, axis_size=size)(params, state, None if key is None else _keys(key, size))
+        run = lambda params, state, key, xs: inner.apply(params, state, *xs, key=key, train=train)
+        keys = None if key is None else _keys(key, size)
+        return jax.vmap(run, (0, 0, 0, None if shared else 0), axis_size=size)(params, state, keys, xs)
 
-    return _wrap(inner, f"ensemble[{size}]", plan, apply, lambda new: ensemble(new, size))
+    return _wrap(inner, f"ensemble[{size}]", plan, apply, lambda new: ensemble(new, size, shared=shared))
 
 
 def remat(net: Any, policy: Callable[..., bool] | None = None) -> Layer:

@@ -23,6 +23,10 @@ FLOORS = {
     "fnn.data": 1,
     "fnn.trees": 1,
     "fnn.capture": 2,
+    "fnn.recurrent": 2,
+    "fnn.transformer": 2,
+    "fnn.experts": 2,
+    "fnn.decoding": 2,
     "fnn.training": 2,
     "fnn.plot": 4,
 }

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_floating, check_range
+from fnn.ops.drop import drop
 
 
 def dropout(rate: Any, *, axes: int | Sequence[int] | None = None) -> Layer:
@@ -56,7 +57,7 @@ def dropout(rate: Any, *, axes: int | Sequence[int] | None = None) -> Layer:
         if not train:
             return x
         own = {axis % x.ndim for axis in shared}
-        return _drop(x, rate, key, tuple(1 if axis in own else size for axis, size in enumerate(x.shape)))
+        return drop(x, rate, key, tuple(1 if axis in own else size for axis, size in enumerate(x.shape)))
 
     return layer(None, apply)
 
@@ -97,7 +98,7 @@ def drop_path(rate: Any) -> Layer:
         check_floating(x)
         if not x.ndim:
             raise ValueError("x is a scalar, wanted (batch, *shape); add a batch axis: x[None]")
-        return _drop(x, rate, key, (x.shape[0],) + (1,) * (x.ndim - 1)) if train else x
+        return drop(x, rate, key, (x.shape[0],) + (1,) * (x.ndim - 1)) if train else x
 
     return layer(None, apply)
 
@@ -136,23 +137,3 @@ def gaussian_noise(stddev: Any) -> Layer:
         return x + (stddev * noise).astype(x.dtype)
 
     return layer(None, apply)
-
-
-def _drop(x: jax.Array, rate: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Drop entries of ``x`` by draws of the given shape, which broadcasts to x."""
-    rate = jnp.asarray(rate, jnp.float32)
-    scale = (1 / (1 - rate)).astype(x.dtype)
-    return jnp.where(_keep(rate, key, shape), x * scale, 0)
-
-
-def _keep(rate: jax.Array, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Bools, each False with probability ``rate``.
-
-    Every 32-bit random word decides two of them, one for each half: that takes half the time of
-    `jax.random.bernoulli`, which spends a word on each. Only the last axis is halved, so that a sharded batch stays so.
-    """
-    *leading, last = shape or (1,)
-    words = jax.random.bits(key, (*leading, (last + 1) // 2), jnp.uint32)
-    dropped = jnp.round(rate * 2**16).astype(jnp.uint32)
-    halves = jnp.concatenate([(words & 0xFFFF) >= dropped, (words >> 16) >= dropped], axis=-1)
-    return halves[..., :last].reshape(shape)

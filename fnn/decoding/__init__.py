@@ -1,0 +1,1 @@
+"""Sequences from networks that predict the next step."""

@@ -1,0 +1,58 @@
+"""State of networks that were built with caches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.errors import LayerError
+from fnn.core.layer import Layer
+
+
+def check_prompt(prompt: Any, lengths: Any) -> tuple[jax.Array, np.ndarray]:
+    """Check ids and their lengths, which may not be traced; returns both as arrays."""
+    prompt = jnp.asarray(prompt)
+    if prompt.ndim != 2 or not jnp.issubdtype(prompt.dtype, jnp.integer) or 0 in prompt.shape:
+        raise ValueError(
+            f"the prompt is {prompt.dtype}{list(prompt.shape)}, wanted ids (batch, time) of an integer dtype, at least "
+            "one in each row"
+        )
+    batch, time = prompt.shape
+    counted = np.full(batch, time) if lengths is None else np.asarray(lengths)
+    if counted.shape != (batch,) or counted.min() < 1 or counted.max() > time:
+        raise ValueError(f"lengths are {counted.tolist()}, wanted one for each of {batch} rows, from 1 to {time}")
+    return prompt.astype(jnp.int32), counted
+
+
+def fresh_state(net: Layer, state: Any, *xs: Any) -> Any:
+    """Empty caches for these inputs, and all else of ``state``."""
+    _, fresh = net._plan(*xs).make(jax.random.key(0))
+    if not any(is_cache for _, is_cache in _marked(fresh)):
+        raise LayerError(
+            "the network has no cache, so each id would be read without those before it; build it with cache=, such "
+            "as fnn.attention(..., cache=length) or fnn.lstm(..., cache=True)"
+        )
+
+    def merge(fresh: Any, old: Any) -> Any:
+        if not isinstance(fresh, dict) or not isinstance(old, dict):
+            return old
+        return {
+            name: merge(tree, old[name]) if name in old and name != "cache" else tree for name, tree in fresh.items()
+        }
+
+    return merge(fresh, state)
+
+
+def map_cache(function: Callable[[jax.Array], jax.Array], state: Any) -> Any:
+    """Change those leaves of caches that have a batch axis, the first one; counters have no axes."""
+    marked = _marked(state)
+    leaves = [function(leaf) if is_cache and leaf.ndim else leaf for leaf, is_cache in marked]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+
+def _marked(state: Any) -> list[tuple[jax.Array, bool]]:
+    """Each leaf, and whether it lies in a cache."""
+    named = jax.tree.leaves_with_path(state)
+    return [(leaf, any(getattr(part, "key", None) == "cache" for part in path)) for path, leaf in named]

@@ -1,0 +1,253 @@
+"""Attention of a sequence to itself, and to another."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.keys import fold
+from fnn.core.layer import Layer
+from fnn.core.leaf import layer
+from fnn.ops.attend import Pattern
+from fnn.ops.checks import check_positive_int, check_range
+from fnn.ops.heads import Heads
+from fnn.ops.positions import Alibi, Rotary
+from fnn.ops.sequences import check_sequence
+
+
+def attention(
+    heads: int,
+    *,
+    kv_heads: int | None = None,
+    head_features: int | None = None,
+    features: int | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    positions: Rotary | Alibi | None = None,
+    norm: bool = False,
+    scale: Any = None,
+    rate: Any = None,
+    bias: bool = True,
+    cache: int | None = None,
+    implementation: str | None = None,
+    kernel_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(),
+    bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
+    dtype: Any = jnp.float32,
+) -> Layer:
+    """Let every step of a sequence take what it needs from all of them.
+
+    Each head makes a query, a key and a value of every step; a step gets the mean of the values, weighted by the
+    softmax of the products of its query with their keys. Softmax and scores are float32. Memory is linear in the
+    length: where the scores of all pairs would be many, they are made in chunks, and again for the gradient.
+
+    Inputs after the first restrict or move the attention, each in its own way, and any number of them:
+
+    - bools, True where a key may be seen: ``(batch, keys)``, ``(batch, queries, keys)`` or
+      ``(batch, heads, queries, keys)``, each axis of its size or 1;
+    - floats of the same shapes, which are added to the scores; ``-inf`` hides a key;
+    - integers ``(batch,)``: how many steps of each sequence there are; keys after them are hidden.
+
+    A query that sees no key gets zeros (and the bias of the output). With ``cache`` the keys and values of earlier
+    calls are kept in state, so that a sequence may come in pieces: its parameters are those of the same layer without
+    a cache, its state comes from `fnn.init_state`, and steps beyond the cache give NaN. It is not trained.
+
+    Args:
+        heads: How many queries each step makes.
+        kv_heads: How many keys and values: 1 is multi-query attention, a divisor of ``heads`` grouped-query attention.
+            None: ``heads``.
+        head_features: Size of a query, key or value. None: the features of x, divided by ``heads``.
+        features: Size of the last axis of the output. None: that of x.
+        causal: Whether a step sees only itself and those before it.
+        window: How far a step sees: itself and ``window - 1`` steps back, and ahead where it is not causal. None: all.
+        positions: `fnn.Rotary` or `fnn.Alibi`. None: the order of the steps is unknown but for what x tells.
+        norm: Whether queries and keys are brought to a mean square of 1 and scaled, which keeps scores small.
+        scale: Factor of the scores; may be traced. None: ``1 / sqrt(head_features)``.
+        rate: The fraction of the weights that is dropped in training; may be traced. None: no dropout.
+        bias: Whether the four products have biases.
+        cache: For how many steps there is room. None: no cache.
+        implementation: ``"xla"``, ``"cudnn"`` (GPUs, half precision; without forward mode and second derivatives), or
+            None: cuDNN on GPUs where it applies, otherwise XLA.
+        kernel_init: Initializer of the kernels.
+        bias_init: Initializer of the biases.
+        dtype: Dtype of the parameters. The products are done in the dtype of x.
+
+    Returns:
+        A layer; without ``cache`` it has no state.
+
+        - x: ``(batch, time, features_in)``, floating; then masks, as above
+        - y: ``(batch, time, features)``
+        - params: ``query_kernel (features_in, heads * head_features)``, ``key_kernel`` and ``value_kernel (features_in,
+          kv_heads * head_features)``, ``out_kernel (heads * head_features, features)``; ``query_bias``, ``key_bias``,
+          ``value_bias``, ``out_bias`` of their last axes; with ``norm`` ``query_scale`` and ``key_scale
+          (head_features,)``
+        - state: with ``cache`` ``cache/key`` and ``cache/value (batch, kv_heads, cache, head_features)``,
+          ``cache/position ()``
+
+    Raises:
+        ValueError: when ``kv_heads`` does not divide ``heads``, or there is a cache and not ``causal``.
+        LayerError: at init, when x is no batch of sequences, the heads do not divide its features, the sequence is
+            longer than the cache, or a mask does not fit.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> x = jnp.ones((2, 5, 16))
+        >>> net = fnn.attention(heads=4, causal=True)
+        >>> params, state = net.init(jax.random.key(0), x)
+        >>> net.apply(params, state, x)[0].shape, params["query_kernel"].shape
+        ((2, 5, 16), (16, 16))
+
+        One step at a time, with the same parameters:
+
+        >>> cached = fnn.attention(heads=4, causal=True, cache=5)
+        >>> state = fnn.init_state(cached, x[:, :1])
+        >>> for t in range(5):
+        ...     y, state = cached.apply(params, state, x[:, t : t + 1])
+        >>> bool(jnp.allclose(y[:, 0], net.apply(params, {}, x)[0][:, -1], atol=1e-5))
+        True
+
+    References:
+        Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762.
+        Ainslie et al., GQA: training generalized multi-query transformer models, 2023, arXiv:2305.13245.
+    """
+    if cache is not None:
+        check_positive_int("cache", cache)
+        if not causal:
+            raise ValueError("a cache holds the past, so attention with a cache must be causal; pass causal=True")
+    heads_of = Heads(
+        heads, kv_heads, head_features, features, norm, scale, bias, implementation, kernel_init, bias_init, dtype
+    )
+    slopes = positions.slopes(heads) if isinstance(positions, Alibi) else None
+    if window is not None:
+        check_positive_int("window", window)
+    if rate is not None:
+        check_range("rate", rate, 0.0, 1.0)
+
+    def init(key: jax.Array, x: Any, *masks: Any) -> Any:
+        check_sequence(x)
+        params = heads_of.init(partial(fold, key), x, x)
+        size = heads_of.sizes(x.shape[-1])[0]
+        if isinstance(positions, Rotary):
+            positions.size(size)
+        if cache is None:
+            return params
+        zeros = jnp.zeros((x.shape[0], heads_of.kv_heads, cache, size), x.dtype)
+        return params, {"cache": {"key": zeros, "value": zeros, "position": jnp.zeros((), jnp.int32)}}
+
+    def run(params: Any, x: jax.Array, masks: Any, kept: Any, key: Any, train: bool) -> Any:
+        start = 0 if kept is None else kept["position"]
+        query, keys, values = heads_of.project(params, x, x)
+        if isinstance(positions, Rotary):
+            query, keys = positions.turn(query, start), positions.turn(keys, start)
+        if kept is not None and cache is not None:
+            time = x.shape[1]
+            if time > cache:
+                raise ValueError(f"x has {time} steps and the cache has room for {cache}; pass cache={time} or more")
+            place = (0, 0, start, 0)
+            keys = jax.lax.dynamic_update_slice(kept["key"], keys.astype(kept["key"].dtype), place)
+            values = jax.lax.dynamic_update_slice(kept["value"], values.astype(kept["value"].dtype), place)
+            kept = {"key": keys, "value": values, "position": start + time}
+            keys, values = keys.astype(x.dtype), values.astype(x.dtype)
+        pattern = Pattern(start, causal, window, slopes)
+        y = heads_of.attend(params, query, keys, values, masks, pattern, rate, key if train else None)
+        return (y, None) if kept is None else (jnp.where(kept["position"] <= cache, y, jnp.nan), {"cache": kept})
+
+    return _lift("attention", init, run, rate, cache is not None)
+
+
+def cross_attention(
+    heads: int,
+    *,
+    kv_heads: int | None = None,
+    head_features: int | None = None,
+    features: int | None = None,
+    norm: bool = False,
+    scale: Any = None,
+    rate: Any = None,
+    bias: bool = True,
+    implementation: str | None = None,
+    kernel_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(),
+    bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
+    dtype: Any = jnp.float32,
+) -> Layer:
+    """Let every step of a sequence take what it needs from another sequence.
+
+    It is `attention` whose keys and values are made from the second input. Inputs after the second are masks, as there.
+
+    Args:
+        heads: How many queries each step makes.
+        kv_heads: How many keys and values each step of the memory makes. None: ``heads``.
+        head_features: Size of a query, key or value. None: the features of x, divided by ``heads``.
+        features: Size of the last axis of the output. None: that of x.
+        norm: Whether queries and keys are brought to a mean square of 1 and scaled.
+        scale: Factor of the scores; may be traced. None: ``1 / sqrt(head_features)``.
+        rate: The fraction of the weights that is dropped in training; may be traced. None: no dropout.
+        bias: Whether the four products have biases.
+        implementation: ``"xla"``, ``"cudnn"`` or None, as in `attention`.
+        kernel_init: Initializer of the kernels.
+        bias_init: Initializer of the biases.
+        dtype: Dtype of the parameters. The products are done in the dtype of x.
+
+    Returns:
+        A layer without state.
+
+        - x: ``(batch, time, features_in)``, floating; memory: ``(batch, keys, memory_features)``; then masks
+        - y: ``(batch, time, features)``
+        - params: those of `attention`; the kernels of key and value are ``(memory_features, kv_heads * head_features)``
+
+    Raises:
+        ValueError: when ``kv_heads`` does not divide ``heads``.
+        LayerError: at init, when x or the memory is no batch of sequences, the heads do not divide the features of x,
+            or a mask does not fit.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> x, memory = jnp.ones((2, 3, 8)), jnp.ones((2, 7, 6))
+        >>> net = fnn.cross_attention(heads=2)
+        >>> params, state = net.init(jax.random.key(0), x, memory)
+        >>> net.apply(params, state, x, memory, jnp.array([7, 4]))[0].shape  # the second memory has 4 steps
+        (2, 3, 8)
+
+    References:
+        Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762.
+    """
+    heads_of = Heads(
+        heads, kv_heads, head_features, features, norm, scale, bias, implementation, kernel_init, bias_init, dtype
+    )
+    if rate is not None:
+        check_range("rate", rate, 0.0, 1.0)
+
+    def init(key: jax.Array, x: Any, memory: Any, *masks: Any) -> dict[str, jax.Array]:
+        check_sequence(x)
+        check_sequence(memory, "memory")
+        return heads_of.init(partial(fold, key), x, memory)
+
+    def run(params: Any, x: jax.Array, rest: Any, kept: Any, key: Any, train: bool) -> Any:
+        memory, *masks = rest
+        query, keys, values = heads_of.project(params, x, memory)
+        drop_key = key if train else None
+        return heads_of.attend(params, query, keys, values, masks, Pattern(), rate, drop_key), None
+
+    return _lift("cross_attention", init, run, rate, False)
+
+
+def _lift(name: str, init: Any, run: Any, rate: Any, cached: bool) -> Layer:
+    """A leaf that takes state only with a cache, and a key only with dropout."""
+    if cached:
+
+        def stepped(params: Any, state: Any, x: jax.Array, *masks: jax.Array) -> Any:
+            return run(params, x, masks, state["cache"], None, False)
+
+        return layer(init, stepped, name=name)
+    if rate is None:
+
+        def plain(params: Any, x: jax.Array, *masks: jax.Array) -> jax.Array:
+            return run(params, x, masks, None, None, False)[0]
+
+        return layer(init, plain, name=name)
+
+    def dropped(params: Any, x: jax.Array, *masks: jax.Array, key: Any, train: bool) -> jax.Array:
+        return run(params, x, masks, None, key, train)[0]
+
+    return layer(init, dropped, name=name)

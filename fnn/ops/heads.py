@@ -1,0 +1,125 @@
+"""The parameters of attention, by head, and the masks it is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.ops.attend import Pattern, attend
+from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.cudnn import cudnn_attend, uses_cudnn
+from fnn.ops.dtypes import widen
+from fnn.ops.linear import linear
+from fnn.ops.normalize import affine
+from fnn.ops.sequences import valid_lengths
+
+PARTS = ("query", "key", "value", "out")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The parameters of attention: from x to queries, keys and values by head, and from heads back to features."""
+
+    heads: int
+    kv_heads_asked: int | None
+    head_features: int | None
+    features: int | None
+    norm: bool
+    scale: Any
+    bias: bool
+    implementation: str | None
+    kernel_init: Callable[..., jax.Array]
+    bias_init: Callable[..., jax.Array]
+    dtype: Any
+
+    def __post_init__(self) -> None:
+        check_positive_int("heads", self.heads)
+        for name, value in (
+            ("kv_heads", self.kv_heads_asked),
+            ("head_features", self.head_features),
+            ("features", self.features),
+        ):
+            if value is not None:
+                check_positive_int(name, value)
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.kv_heads} kv_heads do not divide {self.heads} heads; choose a divisor")
+        if self.implementation not in (None, "xla", "cudnn"):
+            raise ValueError(f"implementation is 'xla', 'cudnn' or None, got {self.implementation!r}")
+
+    @property
+    def kv_heads(self) -> int:
+        """How many heads keys and values have."""
+        return self.heads if self.kv_heads_asked is None else self.kv_heads_asked
+
+    def sizes(self, features: int) -> tuple[int, int]:
+        """Features of a head, and of the output."""
+        if self.head_features is None and features % self.heads:
+            raise ValueError(
+                f"{self.heads} heads do not divide {features} features; choose a divisor, or pass head_features"
+            )
+        return self.head_features or features // self.heads, self.features or features
+
+    def init(self, key_of: Callable[[str], jax.Array], x: Any, memory: Any) -> dict[str, jax.Array]:
+        check_floating(x)
+        check_floating(memory)
+        size, out = self.sizes(x.shape[-1])
+        inner, kv_inner = self.heads * size, self.kv_heads * size
+        ins = (x.shape[-1], memory.shape[-1], memory.shape[-1], inner)
+        params = {}
+        for name, before, after in zip(PARTS, ins, (inner, kv_inner, kv_inner, out)):
+            params[f"{name}_kernel"] = self.kernel_init(key_of(f"{name}_kernel"), (before, after), self.dtype)
+            if self.bias:
+                params[f"{name}_bias"] = self.bias_init(key_of(f"{name}_bias"), (after,), self.dtype)
+        if self.norm:
+            params |= {f"{name}_scale": jnp.ones((size,), self.dtype) for name in ("query", "key")}
+        return params
+
+    def project(self, params: Any, x: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, each ``(batch, heads, time, head_features)``."""
+
+        def part(name: str, x: jax.Array, heads: int) -> jax.Array:
+            y = linear(x, params[f"{name}_kernel"], params.get(f"{name}_bias"))
+            y = y.reshape(*x.shape[:2], heads, -1)
+            if self.norm and name != "value":
+                wide = widen(y)
+                normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
+                y = affine(normed, params[f"{name}_scale"], None, x.dtype)
+            return y.transpose(0, 2, 1, 3)
+
+        kv = self.kv_heads
+        return part("query", x, self.heads), part("key", memory, kv), part("value", memory, kv)
+
+    def attend(
+        self, params: Any, query: jax.Array, key: jax.Array, value: jax.Array, masks: Any, pattern: Pattern,
+        rate: Any, drop_key: jax.Array | None,
+    ) -> jax.Array:  # fmt: skip
+        """Attend, and join the heads to ``(batch, time, features)``."""
+        batch, heads, time, _ = query.shape
+        biases, valid = read_masks(masks, (batch, heads, time, key.shape[2]))
+        function = cudnn_attend if uses_cudnn(self.implementation, query, pattern, drop_key) else attend
+        y = function(query, key, value, *biases, pattern=pattern, scale=self.scale, rate=rate, drop_key=drop_key)
+        y = y.transpose(0, 2, 1, 3).reshape(batch, time, -1)
+        y = linear(y, params["out_kernel"], params.get("out_bias"))
+        return y if valid is None else jnp.where(valid[:, None, None], y, jnp.nan)
+
+
+def read_masks(masks: Any, wanted: tuple[int, int, int, int]) -> tuple[list[jax.Array], jax.Array | None]:
+    """Give every mask the axes ``(batch, heads, queries, keys)``; and say which examples have lengths that fit."""
+    batch, _, _, keys = wanted
+    found, valid = [], None
+    for mask in masks:
+        if jnp.issubdtype(mask.dtype, jnp.integer):
+            valid = valid_lengths(mask, batch, keys)
+            found.append((jnp.arange(keys) < mask[:, None])[:, None, None])
+            continue
+        axes = {2: (1, 2), 3: (1,), 4: ()}.get(mask.ndim)
+        grown = mask if axes is None else jnp.expand_dims(mask, axes)
+        if axes is None or any(have not in (1, want) for have, want in zip(grown.shape, wanted)):
+            raise ValueError(
+                f"a mask has shape {mask.shape}, wanted (batch, keys), (batch, queries, keys) or (batch, heads, "
+                f"queries, keys), each axis of {wanted} or 1"
+            )
+        found.append(grown)
+    return found, valid
