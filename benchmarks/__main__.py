@@ -1,9 +1,9 @@
-"""The command line: ``python -m benchmarks [steps | fit | convolutions | memory] [options]``, by default ``steps``."""
+"""The command line: ``python -m benchmarks [SCRIPT] [options]``; SCRIPT is one of `SCRIPTS`, by default ``steps``."""
 
 import importlib
 import sys
 
-SCRIPTS = ("steps", "fit", "convolutions", "memory")
+SCRIPTS = ("steps", "fit", "sequences", "convolutions", "memory")
 
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:

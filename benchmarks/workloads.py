@@ -60,6 +60,11 @@ class Task:
     repeats: int = 1
     dtype: str = "float32"
 
+    @property
+    def optimizer(self) -> str:
+        """``"adam"``; or ``"sgd"``, with momentum."""
+        return NETWORKS[self.network].optimizer
+
 
 def _resnet20() -> tuple[Product, ...]:
     products, width, channels = [Product(32 * 32, 9, 3, 16)], 32, 16

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.harness import Arrays, Peer
-from benchmarks.workloads import Task
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,11 @@ class Program:
     lower: Callable[[], Any] | None = None
 
 
-def _prepare(module: str, **options: Any) -> Callable[[Task, Arrays], Program]:
-    def prepare(task: Task, arrays: Arrays) -> Program:
-        return importlib.import_module(f"benchmarks.peers.{module}").prepare(task, arrays, **options)
+def preparing(file: str, package: str = __name__, **options: Any) -> Callable[[Any, Arrays], Program]:
+    """The ``prepare`` of a file, which is imported when it is called."""
+
+    def prepare(task: Any, arrays: Arrays) -> Program:
+        return importlib.import_module(f"{package}.{file}").prepare(task, arrays, **options)
 
     return prepare
 
@@ -40,7 +41,7 @@ _JAX, _OTHERS = "JAX peer", "of TensorFlow and PyTorch"
 
 
 def _jax(title: str, module: str, *packages: str, imports: tuple[str, ...]) -> Peer:
-    return Peer(title, ("jax", "optax", *packages), ("jax", "optax", *imports), _prepare(module), family=_JAX)
+    return Peer(title, ("jax", "optax", *packages), ("jax", "optax", *imports), preparing(module), family=_JAX)
 
 
 def _keras(title: str, backend: str, package: str, family: str) -> Peer:
@@ -48,14 +49,14 @@ def _keras(title: str, backend: str, package: str, family: str) -> Peer:
         title,
         ("keras", package),
         ("keras",),
-        _prepare("keras_"),
+        preparing("keras_"),
         environment={"KERAS_BACKEND": backend},
         family=family,
     )
 
 
 def _torch(title: str, layout: str) -> Peer:
-    return Peer(title, ("torch",), ("torch",), _prepare("torch_", layout=layout), family=_OTHERS)
+    return Peer(title, ("torch",), ("torch",), preparing("torch_", layout=layout), family=_OTHERS)
 
 
 PEERS = {

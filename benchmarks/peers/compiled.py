@@ -9,7 +9,7 @@ import optax
 
 from benchmarks.harness import Arrays
 from benchmarks.peers import Program
-from benchmarks.workloads import NETWORKS, Task
+from benchmarks.workloads import Task
 
 
 class Functions(NamedTuple):
@@ -30,7 +30,7 @@ class Functions(NamedTuple):
 
 def optimizer_of(task: Task) -> optax.GradientTransformation:
     """The optimizer of a network."""
-    return optax.adam(1e-3) if NETWORKS[task.network].optimizer == "adam" else optax.sgd(0.1, momentum=0.9)
+    return optax.adam(1e-3) if task.optimizer == "adam" else optax.sgd(0.1, momentum=0.9)
 
 
 def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:

@@ -92,12 +92,16 @@ def prepare(task: Task, arrays: Arrays) -> Program:
     if task.mode in ("scan", "vmap"):
         return compiled.program(task, arrays, _partitioned(create, step))
     carry = create(jax.random.key(0))
-    count = compiled.size(eqx.filter(carry[0], eqx.is_inexact_array))
-    batch = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
     if task.mode == "infer":
         model, state = eqx.nn.inference_mode(carry[0]), carry[1]
-        predict = eqx.filter_jit(forward)
-        return Program(lambda: jax.block_until_ready(predict(model, state, batch[0])[0]), count)
+        x, predict = jnp.asarray(arrays["x"]), eqx.filter_jit(forward)
+        return Program(lambda: jax.block_until_ready(predict(model, state, x)[0]), _count(model))
+    return training(step, carry, arrays)
+
+
+def training(step: Any, carry: Any, arrays: Arrays) -> Program:
+    """Compile ``step(batch, carry) -> (carry, loss)``; a carry begins with the model."""
+    batch = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
     jitted = eqx.filter_jit(step, donate="all-except-first")
 
     def call() -> jax.Array:
@@ -105,7 +109,11 @@ def prepare(task: Task, arrays: Arrays) -> Program:
         carry, loss = jitted(batch, carry)
         return jax.block_until_ready(loss)
 
-    return Program(call, count, lambda: jitted.lower(batch, carry).lowered)
+    return Program(call, _count(carry[0]), lambda: jitted.lower(batch, carry).lowered)
+
+
+def _count(model: Any) -> int:
+    return compiled.size(eqx.filter(model, eqx.is_inexact_array))
 
 
 def _partitioned(create: Any, step: Any) -> Functions:

@@ -79,15 +79,19 @@ def prepare(task: Task, arrays: Arrays) -> Program:
     if task.mode in ("scan", "vmap"):
         return compiled.program(task, arrays, _functional(create))
     model, optimizer = create(jax.random.key(0))
-    count = compiled.size(nnx.state(model, nnx.Param))
-    x, y = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
     if task.mode == "infer":
         model.eval()
-        predict = nnx.jit(lambda model, x: model(x))
-        return Program(lambda: jax.block_until_ready(predict(model, x)), count)
+        x, predict = jnp.asarray(arrays["x"]), nnx.jit(lambda model, x: model(x))
+        return Program(lambda: jax.block_until_ready(predict(model, x)), compiled.size(nnx.state(model, nnx.Param)))
+    return training(model, optimizer, arrays)
+
+
+def training(model: nnx.Module, optimizer: nnx.Optimizer, arrays: Arrays) -> Program:
+    """Compile the step, which changes both in place."""
+    x, y = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
     step = nnx.jit(train_step, donate_argnums=(0, 1))
     call = lambda: jax.block_until_ready(step(model, optimizer, x, y))
-    return Program(call, count, lambda: step.lower(model, optimizer, x, y))
+    return Program(call, compiled.size(nnx.state(model, nnx.Param)), lambda: step.lower(model, optimizer, x, y))
 
 
 def train_step(model: nnx.Module, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array) -> jax.Array:

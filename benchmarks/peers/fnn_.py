@@ -37,7 +37,11 @@ def network(name: str) -> fnn.Layer:
 
 
 def prepare(task: Task, arrays: Arrays) -> Program:
-    net = network(task.network)
+    return training(task, arrays, network(task.network))
+
+
+def training(task: Task, arrays: Arrays, net: fnn.Layer) -> Program:
+    """Train any network that tells ids or classes apart, or apply it."""
     if task.dtype == "bfloat16":
         net = fnn.mixed_precision(net)
     objective = fnn.supervised(net, optax.losses.softmax_cross_entropy_with_integer_labels)

@@ -39,7 +39,7 @@ def network(name: str) -> keras.Model:
 
 def _model(task: Task) -> keras.Model:
     model = network(task.network)
-    adam = NETWORKS[task.network].optimizer == "adam"
+    adam = task.optimizer == "adam"
     optimizer = keras.optimizers.Adam(1e-3) if adam else keras.optimizers.SGD(0.1, momentum=0.9)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from benchmarks.harness import Arrays
 from benchmarks.peers import Program
-from benchmarks.workloads import BLOCKS, NETWORKS, Task
+from benchmarks.workloads import BLOCKS, Task
 
 conv = partial(nn.Conv2d, bias=False)
 loss_fn = nn.CrossEntropyLoss()
@@ -81,7 +81,7 @@ def prepare(task: Task, arrays: Arrays, layout: str) -> Program:
 
 
 def _optimizer(task: Task, parameters: Any) -> torch.optim.Optimizer:
-    if NETWORKS[task.network].optimizer == "adam":
+    if task.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=1e-3)
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
 
