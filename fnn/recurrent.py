@@ -15,8 +15,6 @@ from fnn.ops.checks import check_floating
 from fnn.ops.recur import Recurrence, recur
 from fnn.ops.sequences import valid_lengths
 
-KERNEL = "recurrent_kernel"
-
 
 def recurrent(
     cell: Cell,
@@ -67,7 +65,7 @@ def recurrent(
         raise ValueError("carry=True gives the carry as a value, cache=True keeps it in state; choose one")
     if cache and reverse:
         raise ValueError("a sequence that comes in pieces cannot be run in reverse; drop cache=True or reverse=True")
-    recurrence = Recurrence(_four(cell), cell.hidden, cell.mix, reverse, unroll)
+    recurrence = Recurrence(cell.step, cell.hidden, cell.mix, cell.apart, reverse, unroll)
 
     def run(params: Any, x: jax.Array, first: Any, lengths: jax.Array | None) -> tuple[jax.Array, Any]:
         batch, time = x.shape[:2]
@@ -79,8 +77,7 @@ def recurrent(
         if cell.project is not None:
             us = cell.project(params, steps.reshape(-1, *x.shape[2:]))
             steps = jax.tree.map(lambda u: u.reshape(time, batch, *u.shape[1:]), us)
-        kernel = None if cell.hidden is None else params[KERNEL]
-        last, ys = recur(recurrence, {k: v for k, v in params.items() if k != KERNEL}, kernel, first, steps, valid)
+        last, ys = recur(recurrence, params, first, steps, valid)
         y = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), ys)
         if fits is None:
             return y, last
@@ -274,13 +271,6 @@ def bidirectional(cell: Cell, *, join: Callable[..., Any] | None = None) -> Laye
 def _numbered(carry: Any) -> dict[str, jax.Array]:
     """The arrays of a carry as a dict, since state is made of dicts alone."""
     return {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(carry))}
-
-
-def _four(cell: Cell) -> Callable[..., Any]:
-    """The step with all four arguments."""
-    if cell.hidden is not None:
-        return cell.step
-    return lambda params, carry, u, _: cell.step(params, carry, u)
 
 
 def _only(lengths: tuple[Any, ...]) -> Any:

@@ -140,7 +140,14 @@ def decoder_block(
 
 
 def encoder(
-    blocks: int, heads: int, hidden: int, *, norm: Callable[[], Layer] = layer_norm, rate: Any = None, **options: Any
+    blocks: int,
+    heads: int,
+    hidden: int,
+    *,
+    norm: Callable[[], Layer] = layer_norm,
+    rate: Any = None,
+    unroll: bool = False,
+    **options: Any,
 ) -> Layer:
     """A stack of pre-norm blocks that see the whole sequence, and a norm at the end.
 
@@ -150,6 +157,7 @@ def encoder(
         hidden: Features inside the feed-forward parts.
         norm: Makes a normalisation.
         rate: Dropout of each part's output; may be traced. None: no dropout.
+        unroll: As in `fnn.stack`: longer to compile, at times faster.
         **options: Of `fnn.attention`; ``causal=True`` and ``cache`` make it the trunk of a language model.
 
     Returns:
@@ -171,11 +179,18 @@ def encoder(
     def forward(f: Any, x: jax.Array, *masks: Any) -> jax.Array:
         return f.norm(f.blocks(x, *masks))
 
-    return wire(forward, blocks=stack(block, blocks), norm=norm())
+    return wire(forward, blocks=stack(block, blocks, unroll=unroll), norm=norm())
 
 
 def decoder(
-    blocks: int, heads: int, hidden: int, *, norm: Callable[[], Layer] = layer_norm, rate: Any = None, **options: Any
+    blocks: int,
+    heads: int,
+    hidden: int,
+    *,
+    norm: Callable[[], Layer] = layer_norm,
+    rate: Any = None,
+    unroll: bool = False,
+    **options: Any,
 ) -> Layer:
     """A stack of pre-norm `decoder_block`, each causal and looking at the memory, and a norm at the end.
 
@@ -185,6 +200,7 @@ def decoder(
         hidden: Features inside the feed-forward parts.
         norm: Makes a normalisation.
         rate: Dropout of each part's output; may be traced. None: no dropout.
+        unroll: As in `fnn.stack`: longer to compile, at times faster.
         **options: Of the causal `fnn.attention`, such as ``cache``.
 
     Returns:
@@ -207,7 +223,7 @@ def decoder(
     def forward(f: Any, x: jax.Array, memory: jax.Array, *masks: Any) -> jax.Array:
         return f.norm(f.blocks(x, memory, *masks))
 
-    return wire(forward, blocks=stack(block, blocks), norm=norm())
+    return wire(forward, blocks=stack(block, blocks, unroll=unroll), norm=norm())
 
 
 def language_model(

@@ -94,10 +94,13 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
             raise LayerError(f"params hold {wrong.pop()} blocks, this stack has {size}")
         x, *more = xs
         keys = None if key is None else _keys(key, size)
-        if unroll or _has_cache(state):  # a loop would copy stacked caches whole in every step
+        cached = _has_cache(state)
+        if unroll or cached:  # a loop would copy stacked caches whole in every step
             new: dict[str, Any] = {}
+            parts = jax.tree.map(_gathered if cached else _split, params)
             for number, name in enumerate(numbers):
-                mine, my_key = jax.tree.map(lambda leaf, number=number: leaf[number], (params, keys))
+                mine = jax.tree.map(lambda _, part, number=number: part[number], params, parts)
+                my_key = None if keys is None else keys[number]
                 with within(f"block_{number}"):
                     x, new[name] = at_index(number).apply(mine, state.get(name, {}), x, *more, key=my_key, train=train)
             return x, {name: tree for name, tree in new.items() if tree}
@@ -112,6 +115,16 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
         return x, _unstack(new_state, numbers)
 
     return _wrap(first, "stack", plan, apply, lambda new: stack(new, size, unroll=unroll), name="stack")
+
+
+def _split(leaf: jax.Array) -> list[jax.Array]:
+    """The blocks of a stacked leaf; it transposes to one concatenation, slices would to a sum of whole stacks."""
+    return [part[0] for part in jax.lax.split(leaf, (1,) * len(leaf))]
+
+
+def _gathered(leaf: jax.Array) -> list[jax.Array]:
+    """The same for blocks that run in a loop over ids: XLA takes a gather out of a loop, and leaves slices in it."""
+    return [leaf[np.array([number])][0] for number in range(len(leaf))]
 
 
 def _has_cache(state: Any) -> bool:

@@ -35,10 +35,6 @@ def _block() -> fnn.Layer:
     return fnn.residual(fnn.serial(fnn.dense(4), jnp.tanh))
 
 
-def _transformer_block() -> fnn.Layer:
-    return fnn.transformer_block(fnn.attention(2, causal=True), fnn.feed_forward(6), rate=0.3)
-
-
 def _deeper(number: Any) -> fnn.Layer:
     return fnn.residual(fnn.drop_path(0.1 * number.astype(jnp.float32)))
 
@@ -81,20 +77,16 @@ CATALOG = [
     Row("gaussian_noise", lambda: fnn.gaussian_noise(0.3), (ROWS,)),
     Row("batch_norm", lambda: fnn.batch_norm(), (IMAGES,)),
     Row("batch_norm with a mask", lambda: fnn.batch_norm(), (IMAGES, np.array([1.0, 0.5], np.float32))),
-    Row("rnn", lambda: fnn.rnn(3), (SEQUENCE,)),
     Row("lstm", lambda: fnn.lstm(3), (SEQUENCE, np.array([5, 2]))),
     Row("gru reversed", lambda: fnn.gru(3, reverse=True), (SEQUENCE,)),
     Row("conv_lstm", lambda: fnn.conv_lstm(2, (3, 3)), (normal(2, 2, 3, 3, 2),)),
-    Row("bidirectional", lambda: fnn.bidirectional(fnn.gru_cell(2)), (SEQUENCE, np.array([5, 2]))),
     Row("attention", lambda: fnn.attention(2, causal=True, rate=0.3), (SEQUENCE,)),
-    Row("attention of groups", lambda: fnn.attention(4, kv_heads=2, norm=True, head_features=2), (SEQUENCE,)),
     Row("attention with lengths", lambda: fnn.attention(2, positions=fnn.Alibi()), (SEQUENCE, np.array([5, 2]))),
     Row("cross_attention", lambda: fnn.cross_attention(2), (SEQUENCE, normal(2, 3, 6))),
     Row("learned_positions", lambda: fnn.learned_positions(6), (SEQUENCE,)),
     Row("sinusoidal_positions", lambda: fnn.sinusoidal_positions(), (SEQUENCE,)),
     Row("feed_forward", lambda: fnn.feed_forward(6, gated=True, rate=0.3), (SEQUENCE,)),
     Row("experts", lambda: fnn.experts(fnn.feed_forward(6), 3), (SEQUENCE,), by_example=False),
-    Row("transformer_block", _transformer_block, (SEQUENCE,)),
     Row("encoder", lambda: fnn.encoder(2, 2, 6, causal=True), (SEQUENCE,)),
     Row("decoder", lambda: fnn.decoder(2, 2, 6), (SEQUENCE, normal(2, 3, 4))),
     Row("language_model", lambda: fnn.language_model(6, 4, fnn.encoder(1, 2, 6, causal=True)), (IDS,)),

@@ -144,8 +144,8 @@ def test_a_cell_of_ones_own_takes_a_few_lines(key: jax.Array) -> None:
     def init(key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return {"recurrent_kernel": jnp.eye(x.shape[-1])}
 
-    def step(params: Any, h: jax.Array, u: jax.Array, mixed: jax.Array) -> Any:
-        return u + mixed, u + mixed
+    def step(params: Any, h: jax.Array, u: jax.Array) -> Any:
+        return u, u
 
     cell = fnn.Cell(init, lambda x: jnp.zeros(x.shape, x.dtype), step, hidden=lambda h: h, name="sum")
     net = fnn.recurrent(cell)

@@ -80,11 +80,13 @@ def feed_forward(
 
     def run(params: dict[str, jax.Array], x: jax.Array, key: Any) -> jax.Array:
         product = lambda part, x: linear(x, params[f"{part}_kernel"], params.get(f"{part}_bias"))
-        up = product("up", x)
-        h = activation(product("gate", x)) * up if gated else activation(up)
-        if key is not None:
-            h = drop(h, rate, key, h.shape)
-        return product("down", h)
+
+        @jax.checkpoint  # for the gradient the activation is computed again, which is faster than to keep all of it
+        def down(products: list[jax.Array]) -> jax.Array:
+            h = activation(products[0]) * products[1] if gated else activation(products[0])
+            return product("down", h if key is None else drop(h, rate, key, h.shape))
+
+        return down([product(part, x) for part in (["gate", "up"] if gated else ["up"])])
 
     def plain(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         return run(params, x, None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.ops.attend import Pattern, attend
 from fnn.ops.checks import check_floating, check_positive_int
@@ -79,17 +80,31 @@ class Heads:
     def project(self, params: Any, x: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values, each ``(batch, heads, time, head_features)``."""
 
-        def part(name: str, x: jax.Array, heads: int) -> jax.Array:
-            y = linear(x, params[f"{name}_kernel"], params.get(f"{name}_bias"))
-            y = y.reshape(*x.shape[:2], heads, -1)
+        names = PARTS[:3]
+        if memory is x:  # one wide product is faster than three
+            both = [
+                [params[f"{name}_{kind}"] for name in names] if f"query_{kind}" in params else None
+                for kind in ("kernel", "bias")
+            ]
+            wide = linear(x, *(None if parts is None else jnp.concatenate(parts, -1) for parts in both))
+            ends = np.cumsum([params[f"{name}_kernel"].shape[-1] for name in names])[:-1]
+            products = jnp.split(wide, ends, -1)
+        else:
+            products = [
+                linear(source, params[f"{name}_kernel"], params.get(f"{name}_bias"))
+                for name, source in zip(names, (x, memory, memory))
+            ]
+
+        def by_head(name: str, y: jax.Array, heads: int) -> jax.Array:
+            y = y.reshape(*y.shape[:2], heads, -1)
             if self.norm and name != "value":
                 wide = widen(y)
                 normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
                 y = affine(normed, params[f"{name}_scale"], None, x.dtype)
             return y.transpose(0, 2, 1, 3)
 
-        kv = self.kv_heads
-        return part("query", x, self.heads), part("key", memory, kv), part("value", memory, kv)
+        query, key, value = map(by_head, names, products, (self.heads, self.kv_heads, self.kv_heads))
+        return query, key, value
 
     def attend(
         self, params: Any, query: jax.Array, key: jax.Array, value: jax.Array, masks: Any, pattern: Pattern,

@@ -28,16 +28,17 @@ def arrays() -> tuple[Any, ...]:
 
 def run(reverse: bool, valid: Any, *xs: Any) -> Any:
     params, kernel, carry, us = xs
-    recurrence = Recurrence(step, lambda carry: carry[0], linear, reverse, 1)
-    return recur(recurrence, params, kernel, carry, us, valid)
+    mix = lambda params, h: linear(h, params["kernel"])
+    recurrence = Recurrence(step, lambda carry: carry[0], mix, True, reverse, 1)
+    return recur(recurrence, {**params, "kernel": kernel}, carry, us, valid)
 
 
 def plain(reverse: bool, valid: Any, *xs: Any) -> Any:
     """The same without the hidden states being told from the rest: what autodiff makes of a loop."""
     params, kernel, carry, us = xs
-    whole = lambda params, carry, u, _: step(params, carry, u, carry[0] @ params["kernel"])
-    recurrence = Recurrence(whole, None, linear, reverse, 1)
-    return recur(recurrence, {**params, "kernel": kernel}, None, carry, us, valid)
+    whole = lambda params, carry, u: step(params, carry, u, carry[0] @ params["kernel"])
+    recurrence = Recurrence(whole, None, linear, False, reverse, 1)
+    return recur(recurrence, {**params, "kernel": kernel}, carry, us, valid)
 
 
 def loss(function: Any, reverse: bool, valid: Any, xs: Any) -> jax.Array:
