@@ -3,11 +3,11 @@
 Measured with ``python -m benchmarks convolutions`` on 2 cores with AVX-512, jax 0.10.2, against
 `jax.lax.conv_general_dilated`; ``benchmarks/README.md`` has the figures, and where they scatter or fall behind:
 
-* y that is not part of a derivative. Images with 32 channels and features and more, unless there is little to do: one
-  row more than asked for. All else as it is, since XLA makes one kernel of a whole network of such convolutions.
+* y that is not part of a derivative. As it is, since XLA makes one kernel of a whole network of such convolutions.
 * Any other y. Up to 32 products for each number, of which there are many: their sum, which XLA fuses with the bias
-  and the activation after it. Images up to 13 wide with 32 channels and more, and results of few features: rows. All
-  else as above.
+  and the activation after it. Images up to 13 wide with 32 channels and more, and results of few features: rows. Other
+  images with 32 channels and features and more, unless there is little to do: one row more than asked for. All else as
+  it is.
 * x. A convolution of y, for which the rule of y is asked; with strides, all strides * strides parts of x at once.
 * The kernel. One convolution for every few images, or one matrix product where channels and images are large; for
   one channel one matrix product. None of them loses its speed within loops, as the gradient of
@@ -37,7 +37,7 @@ def fast_product(a: jax.Array, b: jax.Array, *, of: str, geometry: Geometry, der
         wide = (array.astype(jnp.float32) for array in (a, b))
         return fast_product(*wide, of=of, geometry=geometry, derived=derived).astype(a.dtype)
     if of == "y" and not derived and geometry.groups == 1:
-        return _large(a, b, geometry)
+        return ways.direct_y(a, b, geometry)
     return {"y": _y, "x": _x, "kernel": _kernel}[of](a, b, geometry)
 
 
@@ -56,14 +56,8 @@ def _y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     small = max(geometry.outputs) <= 13 and channels >= 32 and len(x) >= 8
     if small or (channels >= 16 and 2 <= features <= 12):
         return ways.rows_y(x, kernel, geometry)
-    return _large(x, kernel, geometry)
-
-
-def _large(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    *window, channels, features = kernel.shape
-    work = len(x) * math.prod(geometry.outputs) * channels * features
-    tall = len(window) == 2 and max(geometry.strides) == 1 < window[0] and min(channels, features) >= 32
-    return (ways.tall_y if tall and work >= 2**22 else ways.direct_y)(x, kernel, geometry)
+    tall = min(channels, features) >= 32 and len(x) * places * channels * features >= 2**22
+    return (ways.tall_y if tall else ways.direct_y)(x, kernel, geometry)
 
 
 def _x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
