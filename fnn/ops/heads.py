@@ -82,11 +82,8 @@ class Heads:
 
         names = PARTS[:3]
         if memory is x:  # one wide product is faster than three
-            both = [
-                [params[f"{name}_{kind}"] for name in names] if f"query_{kind}" in params else None
-                for kind in ("kernel", "bias")
-            ]
-            wide = linear(x, *(None if parts is None else jnp.concatenate(parts, -1) for parts in both))
+            joined = lambda kind: jnp.concatenate([params[f"{name}_{kind}"] for name in names], -1)
+            wide = linear(x, joined("kernel"), joined("bias") if self.bias else None)
             ends = np.cumsum([params[f"{name}_kernel"].shape[-1] for name in names])[:-1]
             products = jnp.split(wide, ends, -1)
         else:
