@@ -79,7 +79,6 @@ CATALOG = [
     Row("batch_norm with a mask", lambda: fnn.batch_norm(), (IMAGES, np.array([1.0, 0.5], np.float32))),
     Row("lstm", lambda: fnn.lstm(3), (SEQUENCE, np.array([5, 2]))),
     Row("gru reversed", lambda: fnn.gru(3, reverse=True), (SEQUENCE,)),
-    Row("conv_lstm", lambda: fnn.conv_lstm(2, (3, 3)), (normal(2, 2, 3, 3, 2),)),
     Row("attention", lambda: fnn.attention(2, causal=True, rate=0.3), (SEQUENCE,)),
     Row("attention with lengths", lambda: fnn.attention(2, positions=fnn.Alibi()), (SEQUENCE, np.array([5, 2]))),
     Row("cross_attention", lambda: fnn.cross_attention(2), (SEQUENCE, normal(2, 3, 6))),
