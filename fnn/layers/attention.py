@@ -115,7 +115,8 @@ def attention(
         check_positive_int("cache", cache)
         if not causal:
             raise ValueError("a cache holds the past, so attention with a cache must be causal; pass causal=True")
-    heads_of = Heads(
+    kv_heads = heads if kv_heads is None else kv_heads
+    parts = Heads(
         heads, kv_heads, head_features, features, norm, scale, bias, implementation, kernel_init, bias_init, dtype
     )
     slopes = positions.slopes(heads) if isinstance(positions, Alibi) else None
@@ -126,18 +127,18 @@ def attention(
 
     def init(key: jax.Array, x: Any, *masks: Any) -> Any:
         check_sequence(x)
-        params = heads_of.init(partial(fold, key), x, x)
-        size = heads_of.sizes(x.shape[-1])[0]
+        params = parts.init(partial(fold, key), x, x)
+        size = parts.sizes(x.shape[-1])[0]
         if isinstance(positions, Rotary):
             positions.size(size)
         if cache is None:
             return params
-        zeros = jnp.zeros((x.shape[0], heads_of.kv_heads, cache, size), x.dtype)
+        zeros = jnp.zeros((x.shape[0], parts.kv_heads, cache, size), x.dtype)
         return params, {"cache": {"key": zeros, "value": zeros, "position": jnp.zeros((), jnp.int32)}}
 
     def run(params: Any, x: jax.Array, masks: Any, kept: Any, key: Any, train: bool) -> Any:
         start = 0 if kept is None else kept["position"]
-        query, keys, values = heads_of.project(params, x, x)
+        query, keys, values = parts.project(params, x, x)
         if isinstance(positions, Rotary):
             query, keys = positions.turn(query, start), positions.turn(keys, start)
         if kept is not None and cache is not None:
@@ -150,7 +151,7 @@ def attention(
             kept = {"key": keys, "value": values, "position": start + time}
             keys, values = keys.astype(x.dtype), values.astype(x.dtype)
         pattern = Pattern(start, causal, window, slopes)
-        y = heads_of.attend(params, query, keys, values, masks, pattern, rate, key if train else None)
+        y = parts.attend(params, query, keys, values, masks, pattern, rate, key if train else None)
         return (y, None) if kept is None else (jnp.where(kept["position"] <= cache, y, jnp.nan), {"cache": kept})
 
     return _lift("attention", init, run, rate, cache is not None)
@@ -212,7 +213,8 @@ def cross_attention(
     References:
         Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762.
     """
-    heads_of = Heads(
+    kv_heads = heads if kv_heads is None else kv_heads
+    parts = Heads(
         heads, kv_heads, head_features, features, norm, scale, bias, implementation, kernel_init, bias_init, dtype
     )
     if rate is not None:
@@ -221,13 +223,13 @@ def cross_attention(
     def init(key: jax.Array, x: Any, memory: Any, *masks: Any) -> dict[str, jax.Array]:
         check_sequence(x)
         check_sequence(memory, "memory")
-        return heads_of.init(partial(fold, key), x, memory)
+        return parts.init(partial(fold, key), x, memory)
 
     def run(params: Any, x: jax.Array, rest: Any, kept: Any, key: Any, train: bool) -> Any:
         memory, *masks = rest
-        query, keys, values = heads_of.project(params, x, memory)
+        query, keys, values = parts.project(params, x, memory)
         drop_key = key if train else None
-        return heads_of.attend(params, query, keys, values, masks, Pattern(), rate, drop_key), None
+        return parts.attend(params, query, keys, values, masks, Pattern(), rate, drop_key), None
 
     return _lift("cross_attention", init, run, rate, False)
 

@@ -11,8 +11,7 @@ from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_positive_int, check_range
-from fnn.ops.dtypes import widen
-from fnn.ops.normalize import affine, check_normalizable, standardize
+from fnn.ops.normalize import affine, check_normalizable, standardize, unit_square
 
 
 def layer_norm(
@@ -113,9 +112,7 @@ def rms_norm(
         return _start(key, x, scale and scale_init, False, dtype)
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        wide = widen(x)
-        mean_square = jnp.mean(jnp.square(wide), -1, keepdims=True)
-        return affine(wide * jax.lax.rsqrt(mean_square + epsilon), params["scale"] if scale else None, None, x.dtype)
+        return affine(unit_square(x, epsilon), params["scale"] if scale else None, None, x.dtype)
 
     return layer(init, apply)
 

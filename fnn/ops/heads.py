@@ -1,7 +1,7 @@
 """The parameters of attention, by head, and the masks it is given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,9 +11,8 @@ import numpy as np
 from fnn.ops.attend import Pattern, attend
 from fnn.ops.checks import check_floating, check_positive_int
 from fnn.ops.cudnn import cudnn_attend, uses_cudnn
-from fnn.ops.dtypes import widen
 from fnn.ops.linear import linear
-from fnn.ops.normalize import affine
+from fnn.ops.normalize import affine, unit_square
 from fnn.ops.sequences import valid_lengths
 
 PARTS = ("query", "key", "value", "out")
@@ -24,21 +23,21 @@ class Heads:
     """The parameters of attention: from x to queries, keys and values by head, and from heads back to features."""
 
     heads: int
-    kv_heads_asked: int | None
+    kv_heads: int
     head_features: int | None
     features: int | None
     norm: bool
     scale: Any
     bias: bool
     implementation: str | None
-    kernel_init: Callable[..., jax.Array]
-    bias_init: Callable[..., jax.Array]
-    dtype: Any
+    kernel_init: Callable[..., jax.Array] = field(repr=False)
+    bias_init: Callable[..., jax.Array] = field(repr=False)
+    dtype: Any = field(repr=False)
 
     def __post_init__(self) -> None:
         check_positive_int("heads", self.heads)
         for name, value in (
-            ("kv_heads", self.kv_heads_asked),
+            ("kv_heads", self.kv_heads),
             ("head_features", self.head_features),
             ("features", self.features),
         ):
@@ -48,11 +47,6 @@ class Heads:
             raise ValueError(f"{self.kv_heads} kv_heads do not divide {self.heads} heads; choose a divisor")
         if self.implementation not in (None, "xla", "cudnn"):
             raise ValueError(f"implementation is 'xla', 'cudnn' or None, got {self.implementation!r}")
-
-    @property
-    def kv_heads(self) -> int:
-        """How many heads keys and values have."""
-        return self.heads if self.kv_heads_asked is None else self.kv_heads_asked
 
     def sizes(self, features: int) -> tuple[int, int]:
         """Features of a head, and of the output."""
@@ -95,9 +89,7 @@ class Heads:
         def by_head(name: str, y: jax.Array, heads: int) -> jax.Array:
             y = y.reshape(*y.shape[:2], heads, -1)
             if self.norm and name != "value":
-                wide = widen(y)
-                normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
-                y = affine(normed, params[f"{name}_scale"], None, x.dtype)
+                y = affine(unit_square(y, 1e-6), params[f"{name}_scale"], None, x.dtype)
             return y.transpose(0, 2, 1, 3)
 
         query, key, value = map(by_head, names, products, (self.heads, self.kv_heads, self.kv_heads))

@@ -77,6 +77,12 @@ def _average(x: jax.Array, weight: jax.Array | None, axes: tuple[int, ...], axis
     return total / jnp.where(count > 0, count, 1)
 
 
+def unit_square(x: jax.Array, epsilon: Any) -> jax.Array:
+    """Bring the last axis of ``x`` to a mean square of 1, in the dtype of statistics."""
+    wide = widen(x)
+    return wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + epsilon)
+
+
 def affine(y: jax.Array, scale: jax.Array | None, bias: jax.Array | None, dtype: Any) -> jax.Array:
     """``scale * y + bias``, each where it is not None, in the dtype of ``y``; the result in ``dtype``."""
     if scale is not None:
