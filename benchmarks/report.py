@@ -61,7 +61,7 @@ def fastest(found: Mapping[str, float], families: Mapping[str, str]) -> str:
     parts = []
     base, *others = found
     for family in dict.fromkeys(families.values()):
-        if members := [title for title in others if families[title] == family]:
+        if members := [title for title in others if families.get(title) == family]:
             best = min(members, key=lambda title: found[title])
             parts.append(f"fastest {family}: {best}, {found[best]:.2f} of the time of {base}")
     sentence = "; ".join(parts)

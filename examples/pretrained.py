@@ -105,14 +105,12 @@ def gpt2_params(config: Config, tensors: Tensors) -> dict[str, Any]:
 
 def llama(config: Config, cache: int | None = None) -> fnn.Layer:
     """Pre-norm blocks with rotary positions, grouped heads and a gated feed-forward part; no biases."""
-    if config.get("rope_scaling"):
-        raise ValueError("this Llama scales its rotary positions, which fnn.Rotary does not")
     heads, width = config["num_attention_heads"], config["hidden_size"]
     rms_norm = partial(fnn.rms_norm, epsilon=config["rms_norm_eps"])
     block = fnn.transformer_block(
         fnn.attention(
             heads, kv_heads=config.get("num_key_value_heads") or heads, head_features=config.get("head_dim"),
-            causal=True, positions=fnn.Rotary(rope_base(config)), bias=False, cache=cache,
+            causal=True, positions=rotary(config), bias=False, cache=cache,
         ),
         fnn.feed_forward(
             config["intermediate_size"], activation=ACTIVATIONS[config["hidden_act"]], gated=True, bias=False
@@ -128,9 +126,26 @@ def llama(config: Config, cache: int | None = None) -> fnn.Layer:
     )  # fmt: skip
 
 
-def rope_base(config: Config) -> float:
-    """Older configurations call it ``rope_theta``, newer ones keep it in ``rope_parameters``."""
-    return float(config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta") or 10_000.0)
+def rotary(config: Config) -> fnn.Rotary:
+    """Older configurations keep this in ``rope_theta`` and ``rope_scaling``, newer ones in ``rope_parameters``."""
+    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    base = float(config.get("rope_theta") or found.get("rope_theta") or 10_000.0)
+    kind = found.get("rope_type") or found.get("type") or "default"
+    if kind == "default":
+        return fnn.Rotary(base)
+    if kind == "linear":
+        return fnn.Rotary(base, scaling=lambda frequencies: frequencies / found["factor"])
+    if kind == "llama3":
+        return fnn.Rotary(base, scaling=partial(llama3_scaling, found))
+    raise ValueError(f"this Llama scales its rotary positions as {kind!r}; there is default, linear, llama3")
+
+
+def llama3_scaling(found: Config, frequencies: jax.Array) -> jax.Array:
+    """Waves longer than the sequences of training are stretched, short ones stay, those between are mixed."""
+    waves = found["original_max_position_embeddings"] * frequencies / (2 * jnp.pi)  # in the length of training
+    low, high = found["low_freq_factor"], found["high_freq_factor"]
+    share = jnp.clip((waves - low) / (high - low), 0, 1)
+    return share * frequencies + (1 - share) * frequencies / found["factor"]
 
 
 def llama_params(config: Config, tensors: Tensors) -> dict[str, Any]:

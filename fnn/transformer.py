@@ -12,7 +12,7 @@ from fnn.layers.attention import attention, cross_attention
 from fnn.layers.conv import conv
 from fnn.layers.dense import dense
 from fnn.layers.dropout import dropout
-from fnn.layers.embedding import embedding
+from fnn.layers.embedding import TABLE_INIT, embedding
 from fnn.layers.feed_forward import feed_forward
 from fnn.layers.norm import layer_norm
 from fnn.layers.positions import learned_positions
@@ -233,6 +233,7 @@ def language_model(
     *,
     positions: Layer | None = None,
     rate: Any = None,
+    embedding_init: Callable[..., jax.Array] = TABLE_INIT,
 ) -> Layer:
     """Embed ids, run a causal trunk, and score every id as the next one, by the table that embeds them.
 
@@ -242,6 +243,8 @@ def language_model(
         trunk: What maps ``(batch, time, features)`` to the same shape, such as a causal `encoder`, or recurrent layers.
         positions: Such as `fnn.learned_positions`. None: the trunk knows the order.
         rate: Dropout of the embedded ids; may be traced. None: no dropout.
+        embedding_init: Initializer of the table, such as ``jax.nn.initializers.normal(0.02)`` of GPT-2, with which all
+            ids are about as probable at first.
 
     Returns:
         A layer with the children ``embedding``, ``positions`` and ``trunk``.
@@ -261,7 +264,7 @@ def language_model(
         >>> fnn.generate(gpt(cache=32), params, ids, 4).ids.shape
         (2, 12)
     """
-    children = {"embedding": embedding(vocabulary, features), "trunk": trunk}
+    children = {"embedding": embedding(vocabulary, features, embedding_init=embedding_init), "trunk": trunk}
     children |= {} if positions is None else {"positions": positions}
     children |= {} if rate is None else {"drop": dropout(rate)}
 

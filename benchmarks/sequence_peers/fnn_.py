@@ -16,7 +16,8 @@ def network(task: SequenceTask, cache: int | None = None) -> fnn.Layer:
         return fnn.serial(fnn.embedding(task.vocabulary, task.width), fnn.lstm(task.width), fnn.dense(task.vocabulary))
     trunk = fnn.encoder(task.blocks, task.heads, 4 * task.width, causal=True, cache=cache)
     positions = fnn.learned_positions(task.positions, cache=cache is not None)
-    return fnn.language_model(task.vocabulary, task.width, trunk, positions=positions)
+    table = jax.nn.initializers.normal(0.02)
+    return fnn.language_model(task.vocabulary, task.width, trunk, positions=positions, embedding_init=table)
 
 
 def prepare(task: SequenceTask, arrays: Arrays) -> Program:

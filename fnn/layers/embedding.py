@@ -11,12 +11,14 @@ from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_positive_int
 
+TABLE_INIT = jax.nn.initializers.lecun_normal(in_axis=1, out_axis=0)
+
 
 def embedding(
     vocabulary: int,
     features: int,
     *,
-    embedding_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(in_axis=1, out_axis=0),
+    embedding_init: Callable[..., jax.Array] = TABLE_INIT,
     dtype: Any = jnp.float32,
 ) -> Layer:
     """Look up the row of a table for each id.

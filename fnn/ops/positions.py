@@ -1,6 +1,7 @@
 """Where a token stands: turned into its queries and keys, or added to the scores of attention."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ class Rotary:
         fraction: The share of the features of a head that is turned, from its start; the rest stays.
         interleaved: Whether neighbours are pairs, 0 with 1 and 2 with 3, as in the paper and in GPT-J. Otherwise a
             feature of the first half goes with one of the second, as in Llama.
+        scaling: Changes the angles of one step of position, ``scaling(frequencies) -> frequencies``, fastest first: how
+            a network that was trained on short sequences is made to read longer ones. None: they stay.
 
     Raises:
         ValueError: when the fraction is not in (0, 1]; at init, when the features that are turned are not even.
@@ -38,6 +41,7 @@ class Rotary:
     base: Any = 10_000.0
     fraction: float = 1.0
     interleaved: bool = False
+    scaling: Callable[[jax.Array], jax.Array] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -58,6 +62,7 @@ class Rotary:
         size = self.size(x.shape[-1])
         powers = jnp.arange(0, size, 2, dtype=jnp.float32) / size
         frequencies = jnp.asarray(self.base, jnp.float32) ** -powers
+        frequencies = frequencies if self.scaling is None else self.scaling(frequencies)
         angles = (start + jnp.arange(x.shape[-2]))[:, None].astype(jnp.float32) * frequencies
         sine, cosine = jnp.sin(angles).astype(x.dtype), jnp.cos(angles).astype(x.dtype)
         turned, rest = x[..., :size], x[..., size:]

@@ -23,6 +23,10 @@ SMALL = {
         "vocab_size": 50, "max_position_embeddings": 16,
     },
 }  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1000.0, "factor": 4.0, "low_freq_factor": 0.5, "high_freq_factor": 2.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
 CLASSES = {"gpt2": "GPT2", "llama": "Llama", "bert": "Bert"}
 
 
@@ -31,7 +35,7 @@ def saved(kind: str, folder: Path, **options: Any) -> Any:
     torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     transformers = pytest.importorskip("transformers", reason="compares with transformers, which is not installed")
     torch.manual_seed(0)
-    config = getattr(transformers, f"{CLASSES[kind]}Config")(**SMALL[kind], **options)
+    config = getattr(transformers, f"{CLASSES[kind]}Config")(**(SMALL[kind] | options))
     head = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bert": "ForMaskedLM"}[kind]
     module = getattr(transformers, f"{CLASSES[kind]}{head}")(config).eval()
     for weight in module.parameters():
@@ -42,7 +46,14 @@ def saved(kind: str, folder: Path, **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("gpt2", {}), ("llama", {}), ("llama", {"tie_word_embeddings": True, "head_dim": 16}), ("bert", {})],
+    [
+        ("gpt2", {}),
+        ("llama", {}),
+        ("llama", {"tie_word_embeddings": True, "head_dim": 16}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 4.0}}),
+        ("llama", {"rope_parameters": LLAMA3}),
+        ("bert", {}),
+    ],
 )
 def test_logits_are_those_of_transformers(kind: str, options: Any, tmp_path: Path) -> None:
     torch, module = saved(kind, tmp_path, **options)
