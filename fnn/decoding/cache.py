@@ -1,6 +1,8 @@
 """State of networks that were built with caches."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,6 +52,30 @@ def map_cache(function: Callable[[jax.Array], jax.Array], state: Any) -> Any:
     marked = _marked(state)
     leaves = [function(leaf) if is_cache and leaf.ndim else leaf for leaf, is_cache in marked]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["structure", "squeezed"])
+@dataclass(frozen=True)
+class Squeezed:
+    """A state whose caches of a single row have lost their axis of rows.
+
+    Carried by a loop with that axis, each is written twice by XLA, with it and without it, and copied for either.
+    """
+
+    leaves: tuple[jax.Array, ...]
+    structure: Any
+    squeezed: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, state: Any) -> "Squeezed":
+        marked = _marked(state)
+        squeezed = tuple(is_cache and leaf.ndim > 1 and len(leaf) == 1 for leaf, is_cache in marked)
+        leaves = tuple(leaf[0] if drop else leaf for (leaf, _), drop in zip(marked, squeezed))
+        return cls(leaves, jax.tree.structure(state), squeezed)
+
+    def state(self) -> Any:
+        leaves = [leaf[None] if dropped else leaf for leaf, dropped in zip(self.leaves, self.squeezed)]
+        return jax.tree.unflatten(self.structure, leaves)
 
 
 def _marked(state: Any) -> list[tuple[jax.Array, bool]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer
-from fnn.decoding.cache import check_prompt, fresh_state
+from fnn.decoding.cache import Squeezed, check_prompt, fresh_state
 from fnn.decoding.sampler import Sampler
 from fnn.ops.checks import check_positive_int
 
@@ -32,7 +32,7 @@ class _Run(NamedTuple):
 
     at: jax.Array
     ids: jax.Array
-    state: Any
+    state: Squeezed
     scores: jax.Array
     ended: jax.Array
     finite: jax.Array
@@ -191,15 +191,15 @@ def _begin(net: Layer, prefix: int, tokens: int, params: Any, state: Any, prompt
     y, state = net.apply(params, fresh_state(net, state, head, *rules.inputs), head, *rules.inputs)
     ids = jnp.pad(prompt, [(0, 0), (0, tokens)])
     ended = jnp.zeros(len(prompt), bool)
-    return _Run(jnp.asarray(prefix), ids, state, y[:, -1], ended, jnp.asarray(True))
+    return _Run(jnp.asarray(prefix), ids, Squeezed.of(state), y[:, -1], ended, jnp.asarray(True))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _advance(net: Layer, params: Any, run: _Run, rules: _Rules) -> _Run:
     """Read the last id, and take the next one."""
     last = jax.lax.dynamic_slice_in_dim(run.ids, run.at - 1, 1, 1)
-    y, state = net.apply(params, run.state, last, *rules.inputs)
-    return _take(run._replace(state=state, scores=y[:, -1]), rules)
+    y, state = net.apply(params, run.state.state(), last, *rules.inputs)
+    return _take(run._replace(state=Squeezed.of(state), scores=y[:, -1]), rules)
 
 
 @jax.jit

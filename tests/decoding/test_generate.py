@@ -1,5 +1,6 @@
 """Generation is what a loop without caches finds, for every kind of network, ragged prompts and ends."""
 
+import re
 from typing import Any
 
 import jax
@@ -187,3 +188,12 @@ def test_bad_input_is_told(prompt: Any, options: Any, message: str, trained: Any
 def test_a_network_without_a_cache_is_told(trained: Any) -> None:
     with pytest.raises(fnn.LayerError, match="has no cache"):
         fnn.generate(gpt(), trained["attention"], PROMPT, 2)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_caches_are_not_copied_over_and_over(rows: int) -> None:
+    net, prompt = gpt(72), jnp.ones((rows, 3), jnp.int32)
+    params, _ = net.init(jax.random.key(0), prompt)
+    program = jax.jit(lambda params: fnn.generate(net, params, prompt, 60).ids).lower(params).compile().as_text()
+    assert len(re.findall(r"f32\[[\d,]*72,4\]\S* dynamic-update-slice\(", program)) >= 4
+    assert len(re.findall(r"f32\[[\d,]*72,4\]\S* copy\(", program)) <= 4  # two blocks, of which each has two
