@@ -100,6 +100,18 @@ from fnn.metrics.classification import (
 )
 from fnn.metrics.regression import r2 as r2
 
+# Files: a tree in one, a run in a folder.
+from fnn.checkpoint.errors import (
+    CheckpointError as CheckpointError,
+    CheckpointWarning as CheckpointWarning,
+    MisfitError as MisfitError,
+)
+from fnn.checkpoint.save import save as save
+from fnn.checkpoint.load import load as load
+from fnn.checkpoint.archive import read_note as read_note
+from fnn.checkpoint.foreign import From as From
+from fnn.checkpoint.folder import Checkpoints as Checkpoints, Restored as Restored
+
 # Training: an objective, a step, a loop, and fit around them.
 from fnn.data import Batches as Batches, batches as batches
 from fnn.training.objective import supervised as supervised
@@ -109,3 +121,5 @@ from fnn.training.fit import fit as fit
 from fnn.training.evaluate import evaluate as evaluate, predict as predict
 from fnn.training.early_stopping import early_stopping as early_stopping
 from fnn.training.faults import NonFiniteError as NonFiniteError
+from fnn.training.watch import learning_rate as learning_rate, norms as norms
+from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensorboard_log as tensorboard_log

@@ -1,7 +1,7 @@
 """Arrays as batches."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,31 +19,39 @@ class Batches:
         data: A pytree of arrays with a common leading axis.
         batch_size: Rows of a batch.
         key: Decides the permutation of every epoch; None keeps the order.
-        epochs: How many passes.
         start: Number of the first step, counted from the first epoch; a run goes on where it stopped.
+        stop: Number of the step after the last.
     """
 
     data: Any
     batch_size: int
     key: jax.Array | None
-    epochs: int
-    start: int = 0
+    start: int
+    stop: int
 
     @property
     def steps_per_epoch(self) -> int:
         return rows(self.data) // self.batch_size
 
     def __len__(self) -> int:
-        return self.epochs * self.steps_per_epoch
+        return self.stop - self.start
 
     def __iter__(self) -> Iterator[Any]:
-        for step in range(self.start, self.start + len(self)):
+        for step in range(self.start, self.stop):
             yield self[step]
 
     def __getitem__(self, step: int) -> Any:
         """The batch of step ``step``, whichever epoch that falls in."""
+        return pick(self.data, self.indices(step))
+
+    def after(self, step: int) -> "Batches":
+        """Those from step ``step`` on: what is left for a run that did so many."""
+        return replace(self, start=min(max(self.start, step), self.stop))
+
+    def indices(self, step: int) -> jax.Array:
+        """Which rows are the batch of step ``step``, ``(batch_size,)`` int32."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        return pick(self.data, self.order(epoch)[index])
+        return self.order(epoch)[index]
 
     def order(self, epoch: int) -> jax.Array:
         """Rows of every batch of one epoch, ``(steps_per_epoch, batch_size)`` int32."""
@@ -82,7 +90,7 @@ def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs:
         raise ValueError(f"batch_size is {batch_size}, the data has {size} rows; choose batch_size={size} or smaller")
     if key is not None:
         check_key(key)
-    return Batches(data, batch_size, key, epochs, start)
+    return Batches(data, batch_size, key, start, start + epochs * (size // batch_size))
 
 
 def is_arrays(data: Any) -> bool:

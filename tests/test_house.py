@@ -27,7 +27,9 @@ FLOORS = {
     "fnn.transformer": 2,
     "fnn.experts": 2,
     "fnn.decoding": 2,
-    "fnn.training": 2,
+    "fnn.checkpoint": 2,
+    "fnn.training": 3,
+    "fnn.__main__": 4,
     "fnn.plot": 4,
 }
 

@@ -1,26 +1,27 @@
-"""Training from start to finish: a thin assembly of the step, the loop, evaluation and progress."""
+"""Training from start to finish: a thin assembly of the step, the loop, evaluation, checkpoints and progress."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import numpy as np
 import optax
 
-from fnn.core.keys import fold
-from fnn.data import Batches, batches, is_arrays, on_device
+from fnn.checkpoint.folder import Checkpoints
+from fnn.data import batches, is_arrays, on_device
 from fnn.training.early_stopping import EarlyStopping
-from fnn.training.evaluate import evaluate
-from fnn.training.faults import find_non_finite
-from fnn.training.loop import Report, Step, training
+from fnn.training.faults import NonFiniteError
+from fnn.training.job import ATTEMPTS, Job, Kept
+from fnn.training.logs import Log, Logger
+from fnn.training.loop import Step
 from fnn.training.progress import Progress
+from fnn.training.resume import Past, history, identify, termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
+from fnn.training.watch import Watch
 
 History = dict[str, np.ndarray]
-
-STEPS_PER_REPORT = 16  # of an iterable: so many batches are kept to explain a loss that is not finite
 
 
 def fit(
@@ -34,23 +35,43 @@ def fit(
     validation: Any = None,
     augment: Augment | None = None,
     early_stopping: EarlyStopping | None = None,
+    checkpoints: Checkpoints | None = None,
+    log: Log | Sequence[Log] = (),
+    log_every: int | None = None,
+    watch: Watch | None = None,
+    non_finite: Literal["stop", "skip", "restore"] = "stop",
     progress: bool = True,
 ) -> tuple[TrainState, History]:
     """Train for some epochs and record what was measured.
 
     A run that was trained before goes on where it stopped, with other permutations. Ctrl-C returns what is there.
 
+    With ``checkpoints`` the folder decides where to begin: empty, at ``run``; otherwise where its newest checkpoint
+    stopped, in the middle of an epoch too. A run that is killed and started again ends in the same bits as one that is
+    not (on the same machine). SIGTERM finishes the step, saves and exits with status 143. To train for longer, start it
+    again with more epochs.
+
     Args:
         objective: What to make small, such as `supervised` makes.
         optimizer: From optax.
         run: From `train_init`, or from an earlier `fit`.
         data: Arrays, ``(x, target)`` or ``(x, target, weight)``, that stay on the device and are shuffled each epoch;
-            or an iterable of batches, each pass over which is an epoch.
+            or an iterable of batches, each pass over which is an epoch. A run that goes on in the middle of an epoch
+            passes over the batches of an iterable that it has seen.
         batch_size: Rows of a batch, for arrays.
         epochs: How many passes over the data.
         validation: Data to evaluate after each epoch, in either form.
         augment: ``augment(key, batch) -> batch``, within the compiled step.
         early_stopping: From `fnn.early_stopping`.
+        checkpoints: Where to save all that the run needs to go on: after each epoch, or ``every`` so many steps.
+        log: ``log(step, values)``, called after each epoch with what the history has, such as `fnn.jsonl_log` makes;
+            one or several.
+        log_every: Steps after which training metrics are logged too: means over so many steps.
+        watch: More metrics of each step, such as `fnn.norms` measures.
+        non_finite: What to do where a loss or gradients are not finite: ``"stop"``; ``"skip"`` such steps, which change
+            nothing and are counted as ``"skipped"``; or ``"restore"`` the newest checkpoint (the beginning, where there
+            is none) and go on with half the learning rate, which the optimizer must keep
+            (``optax.inject_hyperparams``). After ten of them in a row it stops.
         progress: Whether to show a bar (on a terminal) and a row for each epoch.
 
     Returns:
@@ -59,8 +80,10 @@ def fit(
 
     Raises:
         ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch.
-        NonFiniteError: when the loss is not finite; it names the step and the first bad array, and holds the last
-            good state and the history.
+        NonFiniteError: when a loss or gradients are not finite; it names the step and the first bad array, and
+            holds the last good state and the history.
+        MisfitError: when the folder holds the checkpoints of another run; it says what differs.
+        SystemExit: after SIGTERM, with ``checkpoints``.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -74,104 +97,74 @@ def fit(
     """
     if not isinstance(run, TrainState):
         raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {type(run).__name__}")
+    if non_finite == "restore":
+        _rate(run)
+    past = Past(run, int(run.step))
+    if early_stopping is not None:
+        past = past._replace(best=run, patience=early_stopping.init())
     if is_arrays(data):
-        data = batches(data, batch_size, key=run.key, epochs=epochs, start=int(run.step))
+        data = batches(data, batch_size, key=run.key, epochs=epochs, start=past.began)
     elif epochs > 1 and iter(data) is data:
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
         validation = on_device(validation)
-
-    step = _step(objective, optimizer, augment)
-    rows: list[dict[str, Any]] = []
-    seen: list[Report] = []
-    best, memory = run, early_stopping and early_stopping.init()
-    bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress)
+    step = _step(objective, optimizer, augment, watch, non_finite == "skip")
+    kept = None
+    if checkpoints is not None:
+        kept = Kept(checkpoints, identify(objective, data, augment=augment, early_stopping=early_stopping))
+        past = kept.restore(past) or past
+    bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
+    job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), bar)
     try:
-        for report, is_last_of_epoch in _reports(objective, step, run, data, epochs, rows):
-            run = report.run
-            seen.append(report)
-            bar.update(report.steps, report.metrics)
-            if not is_last_of_epoch:
-                continue
-            row = _means(seen) | {"step": int(run.step)}
-            seen = []
-            if validation is not None:
-                key = fold(run.key, "validation")
-                measured = evaluate(objective, run.params, run.state, validation, key=key)
-                row |= {f"validation/{name}": value for name, value in measured.items()}
-            rows.append(row)
-            bar.epoch({name: value for name, value in row.items() if name != "step"})
-            if early_stopping is not None and memory is not None:
-                memory = early_stopping.update(memory, _monitored(early_stopping, row), len(rows))
-                best = run if memory.best_epoch == len(rows) else best
-                if early_stopping.is_over(memory):
-                    bar.say(f"stopped early: {early_stopping.monitor} was best in epoch {memory.best_epoch}")
-                    break
-    except KeyboardInterrupt:
-        bar.say(f"interrupted after step {int(run.step)}: returning what is trained so far")
+        with termination(kept is not None) as asked:
+            past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
     finally:
         bar.close()
-    if early_stopping is not None and early_stopping.restore and memory is not None and memory.best_epoch:
-        run = best
-    return run, _history(rows)
+        if checkpoints is not None:
+            checkpoints.close()
+    restored = early_stopping is not None and early_stopping.restore and past.patience and past.patience.best_epoch
+    return (past.best if restored and past.best is not None else past.run), history(past.rows)
+
+
+def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:
+    """Train, and where that fails go on from a checkpoint with a smaller rate; from an older one if it fails again."""
+    first, furthest, back = past, -1, 0
+    rate = _rate(past.run)
+    for attempt in itertools.count(1):
+        try:
+            return job.run(past, asked)
+        except NonFiniteError as error:
+            if attempt > ATTEMPTS:
+                raise
+            back = 0 if error.step > furthest else back + 1
+            furthest = max(furthest, error.step)
+            saved = None if job.kept is None else job.kept.restore(first, back)
+            past, rate = saved or first, rate / 2
+            opt_state = optax.tree.set(past.run.opt_state, learning_rate=rate)
+            past = past._replace(run=past.run._replace(opt_state=opt_state))
+            at = int(past.run.step)
+            job.bar.say(f"step {error.step} is not finite: going on from step {at} with a learning rate of {rate:.3g}")
+    raise AssertionError
+
+
+def _rate(run: TrainState) -> jax.Array:
+    """The learning rate that the optimizer keeps, and that is a number of its own."""
+    kept = optax.tree.get(run.opt_state, "hyperparams", {})
+    if "learning_rate" not in kept or "learning_rate" in optax.tree.get(run.opt_state, "hyperparams_states", {}):
+        raise ValueError(
+            'non_finite="restore" halves the learning rate, which must be a number that the optimizer keeps, and no '
+            "schedule; make it by optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
+        )
+    return kept["learning_rate"]
 
 
 @lru_cache(maxsize=32)
-def _step(objective: Objective, optimizer: optax.GradientTransformation, augment: Augment | None) -> Step:
+def _step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    augment: Augment | None,
+    watch: Watch | None,
+    skip_non_finite: bool,
+) -> Step:
     """The same step for the same arguments, so that a second `fit` compiles nothing again."""
-    return train_step(objective, optimizer, augment=augment)
-
-
-def _reports(
-    objective: Objective, step: Step, run: TrainState, data: Any, epochs: int, rows: list[Any]
-) -> Iterator[tuple[Report, bool]]:
-    """Reports of all epochs, each with whether it ends an epoch; a loss that is not finite raises."""
-    if isinstance(data, Batches):
-        done = 0
-        for report in training(step, run, data):
-            if not _is_finite(report):
-                again = replace(data, start=int(run.step), epochs=epochs)
-                raise find_non_finite(objective, step, run, again, _history(rows))
-            run, done = report.run, done + report.steps
-            yield report, done % data.steps_per_epoch == 0
-        return
-    recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
-    for _ in range(epochs):
-        waiting = None
-        for report in training(step, run, _recording(data, recent), every=STEPS_PER_REPORT):
-            if waiting is not None:
-                yield waiting, False
-            if not _is_finite(report):
-                raise find_non_finite(objective, step, run, list(recent)[-report.steps :], _history(rows))
-            run, waiting = report.run, report
-        if waiting is None:
-            raise ValueError("the data is empty: it has no batches")
-        yield waiting, True
-
-
-def _is_finite(report: Report) -> bool:
-    return bool(np.isfinite(report.metrics["loss"]).all())
-
-
-def _recording(data: Iterable[Any], recent: deque[Any]) -> Iterator[Any]:
-    for batch in data:
-        recent.append(batch)
-        yield batch
-
-
-def _means(reports: list[Report]) -> dict[str, Any]:
-    names = sorted(reports[0].metrics, key=lambda name: name != "loss")
-    return {
-        name: np.concatenate([report.metrics[name] for report in reports]).mean(axis=0, dtype=np.float64).tolist()
-        for name in names
-    }
-
-
-def _monitored(rule: EarlyStopping, row: dict[str, Any]) -> float:
-    if rule.monitor not in row:
-        raise ValueError(f"early stopping monitors {rule.monitor!r}, which is not measured; there is {', '.join(row)}")
-    return float(row[rule.monitor])
-
-
-def _history(rows: list[dict[str, Any]]) -> History:
-    return {name: np.asarray([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+    return train_step(objective, optimizer, augment=augment, watch=watch, skip_non_finite=skip_non_finite)

@@ -60,32 +60,54 @@ def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None 
     """
     if every is not None and every < 1:
         raise ValueError(f"every must be a positive number of steps, got {every}")
+    yield from reports(step, run, batches, every, lambda at: STEPS_PER_CALL)
+
+
+def reports(
+    step: Step, run: Any, batches: Iterable[Any], every: int | None, limit: Callable[[int], int], at: int = 0
+) -> Iterator[Report]:
+    """`training`, with reports that end where the caller wants.
+
+    Args:
+        step: As for `training`.
+        run: As for `training`.
+        batches: As for `training`.
+        every: As for `training`.
+        limit: ``limit(at)``: how many more steps, at least 1, the report may cover after ``at`` steps.
+        at: Steps that were done before, for an iterable; `fnn.batches` knows them.
+    """
     if isinstance(batches, Batches):
-        yield from _over_arrays(step, run, batches, every)
+        yield from _over_arrays(step, run, batches, every, limit)
     else:
-        yield from _over_iterable(step, run, batches, every or 1)
+        yield from _over_iterable(step, run, batches, every or 1, limit, at)
 
 
-def _over_iterable(step: Step, run: Any, batches: Iterable[Any], every: int) -> Iterator[Report]:
+def _over_iterable(
+    step: Step, run: Any, batches: Iterable[Any], every: int, limit: Callable[[int], int], at: int
+) -> Iterator[Report]:
     compiled, waiting = _compile(step), []
     run = _copy(run)
     for batch in batches:
+        room = limit(at)
         run, metrics = compiled(run, batch)
         waiting.append(metrics)
-        if len(waiting) == every:
-            yield Report(_copy(run), _stack(waiting), every)
+        at += 1
+        if len(waiting) == every or room == 1:
+            yield Report(_copy(run), _stack(waiting), len(waiting))
             waiting = []
     if waiting:
         yield Report(_copy(run), _stack(waiting), len(waiting))
 
 
-def _over_arrays(step: Step, run: Any, batches: Batches, every: int | None) -> Iterator[Report]:
-    at, end, per_epoch = batches.start, batches.start + len(batches), batches.steps_per_epoch
+def _over_arrays(
+    step: Step, run: Any, batches: Batches, every: int | None, limit: Callable[[int], int]
+) -> Iterator[Report]:
+    at, end, per_epoch = batches.start, batches.stop, batches.steps_per_epoch
     advance = _compile_looped(step)
     order, count = batches.order(at // per_epoch), every or 1
     while at < end:
         index = at % per_epoch
-        steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL)
+        steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL, limit(at))
         began = time.perf_counter()
         run, buffers = advance(run, batches.data, order, index, steps)
         if (at + steps) % per_epoch == 0:  # shuffle for the next epoch while this one computes

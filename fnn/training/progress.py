@@ -15,14 +15,15 @@ ROWS = 20  # about as many rows as stay readable
 class Progress:
     """A live bar on a terminal, plain rows elsewhere, nothing when not shown."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int | None, *, shown: bool):
+    def __init__(self, epochs: int, steps_per_epoch: int | None, *, shown: bool, done: int = 0):
         self._epochs, self._shown = epochs, shown
         self._every = max(1, math.ceil(epochs / ROWS))
-        self._epoch, self._widths = 0, {}
+        self._epoch, self._widths = done, {}
         self._began = time.perf_counter()
         self._bar = tqdm(
             total=steps_per_epoch and steps_per_epoch * epochs,
-            desc=f"epoch 1/{epochs}, compiling",
+            initial=(steps_per_epoch or 0) * done,
+            desc=f"epoch {done + 1}/{epochs}, compiling",
             unit=" steps",
             leave=False,
             dynamic_ncols=True,
@@ -43,7 +44,7 @@ class Progress:
         )
         if self._compiling:  # the rate, and so the estimate, starts after the first call, which compiles
             self._compiling = False
-            self._bar.n = self._bar.initial = steps
+            self._bar.n = self._bar.initial = self._bar.initial + steps
             self._bar.start_t = time.time()
         else:
             self._bar.update(steps)
@@ -52,7 +53,9 @@ class Progress:
         """Tell of an epoch that was done."""
         self._epoch += 1
         seconds, self._began = time.perf_counter() - self._began, time.perf_counter()
-        if not self._shown or not (self._epoch in (1, self._epochs) or self._epoch % self._every == 0):
+        if not self._shown or not (
+            self._epoch in (1, self._epochs) or not self._widths or self._epoch % self._every == 0
+        ):
             return
         cells = {name: _number(value) for name, value in row.items() if np.ndim(value) == 0}
         cells = {"epoch": str(self._epoch), **cells, "seconds": f"{seconds:.1f}"}

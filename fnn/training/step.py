@@ -9,6 +9,7 @@ import optax
 
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
+from fnn.training.watch import Watch
 
 Objective = Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
 Augment = Callable[[jax.Array, Any], Any]
@@ -63,6 +64,8 @@ def train_step(
     optimizer: optax.GradientTransformation,
     *,
     augment: Augment | None = None,
+    watch: Watch | None = None,
+    skip_non_finite: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Make one step of gradient descent, ``step(run, batch) -> (run, metrics)``: pure, and not compiled.
@@ -73,6 +76,9 @@ def train_step(
         optimizer: From optax. Those that ask for the loss or its function (``optax.lbfgs``,
             ``optax.contrib.reduce_on_plateau``) get them.
         augment: ``augment(key, batch) -> batch``, applied within the step.
+        watch: ``watch(params, grads, updates, opt_state) -> metrics``: more to measure, such as `norms`.
+        skip_non_finite: Whether a step whose loss or gradients are not finite changes nothing but the step's number;
+            its metric ``"skipped"`` is then 1.
         axis_name: Name of a mapped axis (`jax.vmap`, `jax.shard_map`) over which batches are spread: its index is
             folded into the key, gradients and metrics are averaged.
 
@@ -111,6 +117,13 @@ def train_step(
             grads, run.opt_state, run.params, value=loss, grad=grads, value_fn=lambda params: loss_of(params)[0]
         )
         params = optax.apply_updates(run.params, updates)
+        if watch is not None:
+            metrics |= watch(run.params, grads, updates, opt_state)
+        if skip_non_finite:
+            good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+            new, old = (params, state, opt_state), (run.params, run.state, run.opt_state)
+            params, state, opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, old)
+            metrics["skipped"] = (~good).astype(jnp.float32)
         return TrainState(params, state, opt_state, run.key, run.step + 1), metrics
 
     return step

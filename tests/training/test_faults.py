@@ -2,6 +2,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -16,12 +17,15 @@ def fault(net: fnn.Layer, change: Any = lambda run: run, x: Any = X) -> fnn.NonF
     objective = fnn.supervised(net, lambda y, target: jnp.sum(y, axis=-1))
     run = change(fnn.train_init(net, OPTIMIZER, jax.random.key(0), X))
     step = fnn.train_step(objective, OPTIMIZER)
-    return find_non_finite(objective, step, run, [(x, jnp.ones(4))], {})
+    return find_non_finite(objective, step, run, [((x, jnp.ones(4)), np.arange(4))])
 
 
 def test_the_batch_is_looked_at_first() -> None:
     error = fault(fnn.dense(2), x=X.at[1, 1].set(jnp.inf))
     assert (error.leaf, error.step) == ("batch[0]", 0)
+    assert error.rows is not None
+    assert error.rows.tolist() == [0, 1, 2, 3]
+    assert "Its batch are the rows 0, 1, 2, 3 of the data." in str(error)
 
 
 def test_then_parameters_and_state_by_path() -> None:
@@ -45,3 +49,11 @@ def test_a_loss_that_is_bad_by_itself_is_named_last() -> None:
 def test_steps_that_are_finite_when_repeated_are_said_so() -> None:
     with pytest.raises(AssertionError, match="were finite when they were repeated"):
         fault(fnn.dense(2))
+
+
+def test_gradients_are_told_from_the_loss() -> None:
+    """The derivative of a square root at 0 is infinite; the loss is 0."""
+    net = fnn.serial(fnn.dense(2), lambda x: jnp.sqrt(jnp.abs(x) * 0))
+    error = fault(net)
+    assert error.leaf == "gradient of dense_0/bias"
+    assert str(error).startswith("the gradients of step 0 are not finite")

@@ -94,7 +94,8 @@ def test_input_that_is_not_a_number_stops_the_run_and_loses_nothing() -> None:
     spoiled = X.copy()
     spoiled[7, 1] = np.nan
     with pytest.raises(
-        fnn.NonFiniteError, match=r"loss of step \d is nan; .* is batch\[0\]\. Clean the data"
+        fnn.NonFiniteError,
+        match=r"loss of step \d is nan; .* is batch\[0\]\. Its batch are the rows .* Clean",
     ) as caught:
         fit(data=(spoiled, Y))
     assert caught.value.leaf == "batch[0]"
@@ -188,3 +189,38 @@ def test_params_where_the_run_belongs_are_an_error() -> None:
 def test_an_empty_iterable_is_an_error() -> None:
     with pytest.raises(ValueError, match="the data is empty"):
         fit(data=[])
+
+
+SPOILED = np.where(np.arange(len(X))[:, None] == 7, np.nan, X).astype(np.float32)
+
+
+def test_a_step_that_is_not_finite_can_be_skipped() -> None:
+    run, history = fit(data=(SPOILED, Y), epochs=2, non_finite="skip")
+    assert history["skipped"].tolist() == [1, 1]
+    assert np.isfinite(history["loss"]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    assert int(run.step) == 2 * (len(X) // 8)
+
+
+def test_skipping_everything_is_an_error() -> None:
+    with pytest.raises(fnn.NonFiniteError, match=r"loss of step \d is nan"):
+        fit(data=(X * np.nan, Y), epochs=20, non_finite="skip")
+
+
+def test_a_run_that_diverges_is_restored_with_a_smaller_rate(tmp_path: Any) -> None:
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=300.0)
+    run = fnn.train_init(NET, optimizer, jax.random.key(0), X)
+    checkpoints = fnn.Checkpoints(tmp_path, every=1)
+    arguments = (OBJECTIVE, optimizer, run, (X, Y))
+    options = {"batch_size": 8, "epochs": 30, "progress": False}
+    with pytest.raises(fnn.NonFiniteError):
+        fnn.fit(*arguments, **options)
+    after, history = fnn.fit(*arguments, **options, checkpoints=checkpoints, non_finite="restore")
+    assert after.opt_state.hyperparams["learning_rate"] < 300
+    assert np.isfinite(history["loss"]).all()
+    assert len(history["loss"]) == 30
+
+
+def test_restoring_needs_a_rate_that_can_be_changed() -> None:
+    with pytest.raises(ValueError, match=r"inject_hyperparams"):
+        fit(non_finite="restore")

@@ -1,0 +1,193 @@
+"""What `fit` does from report to report."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from fnn.checkpoint.folder import Checkpoints
+from fnn.core.keys import fold
+from fnn.data import Batches
+from fnn.training.early_stopping import EarlyStopping
+from fnn.training.evaluate import evaluate
+from fnn.training.faults import NonFiniteError, all_finite, find_non_finite
+from fnn.training.logs import Logger, means
+from fnn.training.loop import Report, Step, reports
+from fnn.training.progress import Progress
+from fnn.training.resume import TERMINATED, Metrics, Past, history, join, keep, resume
+from fnn.training.step import Objective, TrainState
+
+STEPS_PER_REPORT = 16  # of an iterable: so many batches are kept to explain a loss that is not finite
+ATTEMPTS = 10  # steps that are skipped, or checkpoints that are restored, one after another
+
+
+@dataclass
+class Kept:
+    """Checkpoints, whose run they are of, and the step of the last."""
+
+    checkpoints: Checkpoints
+    identity: dict[str, str]
+    step: int | None = None
+
+    def save(self, past: Past) -> None:
+        if self.step != int(past.run.step):
+            keep(self.checkpoints, past, self.identity)
+            self.step = int(past.run.step)
+
+    def restore(self, fresh: Past, back: int = 0) -> Past | None:
+        self.step = None
+        return resume(self.checkpoints, fresh, self.identity, back)
+
+    def is_due(self, past: Past, is_last_of_epoch: bool) -> bool:
+        every = self.checkpoints.every
+        return is_last_of_epoch if every is None else (int(past.run.step) - past.began) % every == 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays while `fit` runs."""
+
+    objective: Objective
+    step: Step
+    data: Any
+    epochs: int
+    validation: Any
+    early_stopping: EarlyStopping | None
+    kept: Kept | None
+    logger: Logger
+    bar: Progress
+
+    def run(self, past: Past, asked: Callable[[], bool]) -> Past:
+        """Train from where the past ends."""
+        try:
+            for report, is_last_of_epoch in self.reports(past, asked):
+                past = past._replace(run=report.run, seen=[*past.seen, report.metrics])
+                self.bar.update(report.steps, report.metrics)
+                self.logger.steps(int(past.run.step), past.seen)
+                if is_last_of_epoch:
+                    past = self.end_epoch(past)
+                if self.kept is not None and (self.kept.is_due(past, is_last_of_epoch) or asked()):
+                    self.kept.save(past)
+                if asked():
+                    self.bar.say(f"asked to stop: saved after step {int(past.run.step)}")
+                    raise SystemExit(TERMINATED)
+                if self.is_over(past):
+                    assert past.patience is not None
+                    monitor = getattr(self.early_stopping, "monitor", "")
+                    self.bar.say(f"stopped early: {monitor} was best in epoch {past.patience.best_epoch}")
+                    break
+        except NonFiniteError as error:
+            error.history = history(past.rows)
+            raise
+        except KeyboardInterrupt:
+            self.bar.say(f"interrupted after step {int(past.run.step)}: returning what is trained so far")
+        if self.kept is not None:
+            self.kept.save(past)
+        return past
+
+    def is_over(self, past: Past) -> bool:
+        rule = self.early_stopping
+        return rule is not None and past.patience is not None and not past.seen and rule.is_over(past.patience)
+
+    def end_epoch(self, past: Past) -> Past:
+        """Measure, record, and see whether it was the best."""
+        run = past.run
+        row = _means(past.seen) | {"step": int(run.step)}
+        if self.validation is not None:
+            key = fold(run.key, "validation")
+            measured = evaluate(self.objective, run.params, run.state, self.validation, key=key)
+            row |= {f"validation/{name}": value for name, value in measured.items()}
+        past = past._replace(rows=[*past.rows, row], seen=[])
+        self.bar.epoch({name: value for name, value in row.items() if name != "step"})
+        self.logger.row(int(run.step), row)
+        if self.early_stopping is None or past.patience is None:
+            return past
+        epoch = len(past.rows)
+        patience = self.early_stopping.update(past.patience, _monitored(self.early_stopping, row), epoch)
+        return past._replace(patience=patience, best=run if patience.best_epoch == epoch else past.best)
+
+    def reports(self, past: Past, asked: Callable[[], bool]) -> Iterator[tuple[Report, bool]]:
+        """Reports of what is left, each with whether it ends an epoch; what is not finite raises."""
+        if self.is_over(past):
+            return
+        if isinstance(self.data, Batches):
+            yield from self.reports_of_arrays(past, self.data, asked)
+            return
+        run = past.run
+        for epoch in range(len(past.rows), self.epochs):
+            done = past.steps_of_epoch if epoch == len(past.rows) else 0
+            for report, is_last_of_epoch in self.reports_of_epoch(run, past.began, done, asked):
+                run = report.run
+                yield report, is_last_of_epoch
+
+    def reports_of_arrays(self, past: Past, data: Batches, asked: Callable[[], bool]) -> Iterator[tuple[Report, bool]]:
+        run, at, check = past.run, data.start + int(past.run.step) - past.began, Check()
+        limit = self.limit(asked)
+        left = replace(data, start=at)
+        for report in reports(self.step, run, left, None, lambda at: limit(at - data.start)):
+            if check.fails(report):
+                numbers = range(at, data.stop)
+                again = ((data[number], np.asarray(data.indices(number))) for number in numbers)
+                raise find_non_finite(self.objective, self.step, run, again)
+            run, at = report.run, at + report.steps
+            yield report, (at - data.start) % data.steps_per_epoch == 0
+
+    def reports_of_epoch(
+        self, run: TrainState, began: int, done: int, asked: Callable[[], bool]
+    ) -> Iterator[tuple[Report, bool]]:
+        recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
+        batches = _recording(islice(self.data, done, None), recent)
+        waiting, check = None, Check()
+        for report in reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(asked), int(run.step) - began):
+            if waiting is not None:
+                yield waiting, False
+            if check.fails(report):
+                again = ((batch, None) for batch in list(recent)[-report.steps :])
+                raise find_non_finite(self.objective, self.step, run, again)
+            run, waiting = report.run, report
+        if waiting is None:
+            raise ValueError("the data is empty: it has no batches")
+        yield waiting, True
+
+    def limit(self, asked: Callable[[], bool]) -> Callable[[int], int]:
+        """Reports end with epochs, with checkpoints, and when the process is asked to stop."""
+        every = [] if self.kept is None or self.kept.checkpoints.every is None else [self.kept.checkpoints.every]
+        every += [self.data.steps_per_epoch] if isinstance(self.data, Batches) else []
+        return lambda done: 1 if asked() else min((n - done % n for n in every), default=STEPS_PER_REPORT)
+
+
+class Check:
+    """Whether a report is one to go on from; counts steps that were skipped one after another."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+
+    def fails(self, report: Report) -> bool:
+        if "skipped" not in report.metrics:
+            return not (np.isfinite(report.metrics["loss"]).all() and bool(all_finite(report.run.params)))
+        for skipped in report.metrics["skipped"]:
+            self.skipped = self.skipped + 1 if skipped else 0
+            if self.skipped == ATTEMPTS:
+                return True
+        return False
+
+
+def _recording(data: Iterator[Any], recent: deque[Any]) -> Iterator[Any]:
+    for batch in data:
+        recent.append(batch)
+        yield batch
+
+
+def _means(seen: Sequence[Metrics]) -> dict[str, Any]:
+    """The means over an epoch's steps, the loss first."""
+    found = means(join(seen))
+    return {name: found[name].tolist() for name in sorted(found, key=lambda name: name != "loss")}
+
+
+def _monitored(rule: EarlyStopping, row: dict[str, Any]) -> float:
+    if rule.monitor not in row:
+        raise ValueError(f"early stopping monitors {rule.monitor!r}, which is not measured; there is {', '.join(row)}")
+    return float(row[rule.monitor])

@@ -1,0 +1,144 @@
+"""What is saved comes back the same, for every kind of leaf and tree; other tools read it; a fault changes nothing."""
+
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from safetensors.numpy import load_file
+
+import fnn
+
+DTYPES = [
+    "bool", "int2", "int4", "int8", "int16", "int32", "int64", "uint2", "uint4", "uint8", "uint16", "uint32", "uint64",
+    "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "float4_e2m1fn", "float8_e3m4",
+    "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+]  # fmt: skip
+
+
+def bits(array: Any) -> bytes:
+    return np.asarray(array).tobytes()
+
+
+def same(a: Any, b: Any) -> None:
+    """Equal structure, types of leaves, dtypes, shapes and bits."""
+    chex.assert_trees_all_equal_structs(a, b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        if isinstance(one, bool | int | float):
+            assert type(one) is type(other)
+            assert one == other
+            continue
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        assert bits(one) == bits(other)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0, 3), (3,), (2, 3, 4)])
+def test_every_dtype_comes_back(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
+    array = np.resize(np.arange(24) % 2, shape).astype(dtype)
+    fnn.save(tmp_path / "a", {"x": array})
+    found = fnn.load(tmp_path / "a", {"x": array})["x"]
+    assert isinstance(found, np.ndarray)
+    same({"x": array}, {"x": found})
+
+
+def test_a_train_state_comes_back_and_so_do_its_keys(tmp_path: Path) -> None:
+    net = fnn.serial(fnn.dense(3), fnn.batch_norm(), fnn.dense(2))
+    optimizer = optax.chain(optax.clip(1.0), optax.adam(optax.exponential_decay(0.1, 10, 0.5)))
+    run = fnn.train_init(net, optimizer, jax.random.key(3), jnp.ones((4, 5)))
+    fnn.save(tmp_path / "run", run)
+    found = fnn.load(tmp_path / "run", run)
+    assert isinstance(found, fnn.TrainState)
+    same(run, found)
+    same(run, fnn.load(tmp_path / "run", jax.eval_shape(lambda: run)))
+
+
+def test_trees_without_a_template_are_dicts_lists_and_tuples(tmp_path: Path) -> None:
+    tree = {
+        "a": [jnp.ones(2), (jnp.zeros(3), None)], "n": 3, "f": 0.1, "t": True, "inf": float("-inf"), "empty": {},
+        "keys": jax.random.split(jax.random.key(1, impl="rbg"), 2), 7: jnp.int8(5), "nothing": (),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="sorting pytree dictionary keys"):
+        fnn.save(tmp_path / "a", tree)  # JAX does not sort keys of two kinds
+    del tree[7]
+    fnn.save(tmp_path / "a", tree)
+    same(tree, fnn.load(tmp_path / "a"))
+    fnn.save(tmp_path / "b", {7: jnp.ones(1), 8: {}})
+    assert set(fnn.load(tmp_path / "b")) == {7, 8}
+    fnn.save(tmp_path / "c", jnp.arange(3))
+    assert fnn.load(tmp_path / "c").tolist() == [0, 1, 2]
+    fnn.save(tmp_path / "d", optax.adam(1.0).init({"w": jnp.ones(2)}))
+    assert set(fnn.load(tmp_path / "d")[0]) == {"count", "mu", "nu"}
+
+
+@pytest.mark.parametrize("view", [lambda a: a.T, lambda a: a[:, ::2], lambda a: a[::-1], lambda a: a[1:, 1:]])
+def test_arrays_that_are_not_contiguous_keep_their_values(view: Any, tmp_path: Path) -> None:
+    array = view(np.arange(24.0, dtype=np.float32).reshape(4, 6))
+    fnn.save(tmp_path / "a", {"x": array, "big_endian": array.astype(">f4").astype("<f4")})
+    assert fnn.load(tmp_path / "a")["x"].tolist() == array.tolist()
+    assert load_file(tmp_path / "a")["x"].tolist() == array.tolist()
+
+
+def test_other_tools_read_the_arrays_by_path(tmp_path: Path) -> None:
+    params = {"dense_0": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3, jnp.bfloat16)}}
+    fnn.save(tmp_path / "a", {"params": params, "step": 3})
+    found = load_file(tmp_path / "a")
+    assert found["params/dense_0/kernel"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert set(found) == {"params/dense_0/kernel", "params/dense_0/bias"}
+
+
+def test_what_a_file_cannot_hold_is_told_with_its_path(tmp_path: Path) -> None:
+    for tree, message in [
+        ({"a": {"b": "text"}}, "a/b is a str"),
+        ({"a": np.array(["x"])}, "a has the dtype <U1"),
+        ({"a": {"b": 1.0}, "a/b": 2.0}, "two arrays have the path 'a/b'"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            fnn.save(tmp_path / "a", tree)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_note_comes_back(tmp_path: Path) -> None:
+    fnn.save(tmp_path / "a", {}, note={"tags": ["x", None], "accuracy": 0.5})
+    assert fnn.read_note(tmp_path / "a") == {"tags": ["x", None], "accuracy": 0.5}
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fnn.save(tmp_path / "a", {"x": jnp.ones(3)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("U", (), {"free": 100}))
+        with pytest.raises(fnn.CheckpointError, match=r"the disk has 100 B left; what was there before is untouched"):
+            fnn.save(tmp_path / "a", {"x": jnp.zeros(3)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(fnn.CheckpointError, match="File too large"):
+            fnn.save(tmp_path / "a", {"x": jnp.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert fnn.load(tmp_path / "a")["x"].tolist() == [1, 1, 1]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".a.0123.fnn-tmp").write_bytes(b"half")
+    (tmp_path / ".other.0123.fnn-tmp").write_bytes(b"half")
+    fnn.save(tmp_path / "a", {})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".other.0123.fnn-tmp", "a"]
+
+
+def test_folders_are_made(tmp_path: Path) -> None:
+    fnn.save(tmp_path / "b" / "c" / "a", {"x": 1})
+    assert fnn.load(tmp_path / "b" / "c" / "a") == {"x": 1}

@@ -1,0 +1,202 @@
+"""A run that is stopped anywhere and started again ends in the same bits; one of another kind is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnn
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(20, 3)).astype(np.float32)
+Y = RANDOM.normal(size=(20, 1)).astype(np.float32)
+NET = fnn.serial(fnn.dense(4), fnn.batch_norm(), jnp.tanh, fnn.dropout(0.5), fnn.dense(1))
+OBJECTIVE = fnn.supervised(NET, optax.losses.squared_error)
+OPTIMIZER = optax.adam(0.1)
+RULE = fnn.early_stopping(2, monitor="loss")
+BATCHES = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 20, 4)]
+
+
+class Killed(Exception):  # noqa: N818 - it is no error
+    pass
+
+
+def start() -> fnn.TrainState:
+    return fnn.train_init(NET, OPTIMIZER, jax.random.key(1), X)
+
+
+def fit(folder: Path | None = None, *, data: Any = (X, Y), every: int | None = 1, **options: Any) -> Any:
+    checkpoints = None if folder is None else fnn.Checkpoints(folder, keep=2, every=every)
+    settings = {"batch_size": 4, "epochs": 3, "validation": (X, Y), "early_stopping": RULE} | options
+    return fnn.fit(OBJECTIVE, OPTIMIZER, start(), data, checkpoints=checkpoints, progress=False, **settings)
+
+
+def bits(found: Any) -> list[bytes]:
+    run, history = found
+    leaves = jax.tree.leaves(run._replace(key=jax.random.key_data(run.key)))
+    return [np.asarray(leaf).tobytes() for leaf in [*leaves, *history.values()]]
+
+
+def killed_after(steps: int, folder: Path, patch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Stop the run as if the process had died right after so many steps were saved."""
+    save = fnn.Checkpoints.save
+
+    def dying(self: fnn.Checkpoints, step: int, *args: Any, **more: Any) -> None:
+        save(self, step, *args, **more)
+        if step == steps:
+            raise Killed
+
+    with patch.context() as context:
+        context.setattr(fnn.Checkpoints, "save", dying)
+        with pytest.raises(Killed):
+            fit(folder, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> list[bytes]:
+    return bits(fit())
+
+
+@pytest.mark.parametrize("data", [(X, Y), BATCHES], ids=["arrays", "iterable"])
+def test_checkpoints_change_nothing(data: Any, tmp_path: Path) -> None:
+    assert bits(fit(tmp_path, data=data)) == bits(fit(data=data))
+
+
+@pytest.mark.parametrize("steps", range(1, 15))
+def test_a_run_killed_at_any_step_ends_the_same(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: list[bytes]
+) -> None:
+    killed_after(steps, tmp_path, monkeypatch)
+    assert bits(fit(tmp_path)) == uninterrupted
+
+
+@pytest.mark.parametrize("steps", [3, 5, 8])
+def test_so_does_one_over_an_iterable(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_after(steps, tmp_path, monkeypatch, data=BATCHES)
+    assert bits(fit(tmp_path, data=BATCHES)) == bits(fit(data=BATCHES))
+
+
+def test_a_finished_run_is_given_back(tmp_path: Path, uninterrupted: list[bytes]) -> None:
+    first = bits(fit(tmp_path, every=None))
+    assert first == bits(fit(tmp_path, every=None)) == uninterrupted
+
+
+def test_more_epochs_go_on(tmp_path: Path) -> None:
+    fit(tmp_path, epochs=1, early_stopping=None)
+    assert bits(fit(tmp_path, epochs=3, early_stopping=None)) == bits(fit(epochs=3, early_stopping=None))
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    rule = fnn.early_stopping(1, monitor="step")
+    run, history = fit(tmp_path, epochs=5, early_stopping=rule)
+    again, more = fit(tmp_path, epochs=5, early_stopping=rule)
+    assert history["step"].tolist() == more["step"].tolist() == [5, 10]
+    assert int(run.step) == int(again.step) == 5
+
+
+def test_damage_costs_only_the_steps_since(tmp_path: Path, uninterrupted: list[bytes], monkeypatch: Any) -> None:
+    killed_after(7, tmp_path, monkeypatch)
+    newest = max(tmp_path.glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-5])
+    with pytest.warns(fnn.CheckpointWarning, match="an older checkpoint is taken"):
+        assert bits(fit(tmp_path)) == uninterrupted
+
+
+OTHERS = {
+    "batch size": ({"batch_size": 5}, r"batch size +5 +4"),
+    "rows": ({"data": (X + 1, Y)}, r"rows +\w{8} +\w{8}"),
+    "data": ({"data": (X[:16], Y[:16])}, r"data +.*16.*20"),
+    "early stopping": ({"early_stopping": None}, r"best/params/dense_0/bias +nothing +float32\[4\]"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
+def test_other_settings_are_refused(options: Any, message: str, tmp_path: Path) -> None:
+    fit(tmp_path, epochs=1)
+    with pytest.raises(fnn.MisfitError, match=message):
+        fit(tmp_path, **options)
+
+
+def test_another_network_and_optimizer_are_refused(tmp_path: Path) -> None:
+    fit(tmp_path, epochs=1, early_stopping=None)
+
+    def again(net: fnn.Layer, optimizer: optax.GradientTransformation) -> None:
+        run = fnn.train_init(net, optimizer, jax.random.key(1), X)
+        objective = fnn.supervised(net, optax.losses.squared_error)
+        fnn.fit(objective, optimizer, run, (X, Y), batch_size=4, checkpoints=fnn.Checkpoints(tmp_path), progress=False)
+
+    with pytest.raises(fnn.MisfitError, match=r"opt_state/0 +TraceState +ScaleByAdamState"):
+        again(NET, optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(fnn.MisfitError, match=r"run/params/dense_0/kernel +float32\[3,1\] +float32\[3,4\]"):
+        again(fnn.serial(fnn.dense(1)), OPTIMIZER)
+    other = fnn.serial(fnn.dense(4), fnn.batch_norm(), jnp.tanh, fnn.dropout(0.25), fnn.dense(1))
+    with pytest.raises(fnn.MisfitError, match=r"network/dropout_0 +dropout.rate=0.25.* +dropout.rate=0.5"):
+        again(other, OPTIMIZER)
+
+
+def test_interrupting_saves_and_returns_what_is_there(tmp_path: Path, uninterrupted: list[bytes]) -> None:
+    def batches() -> Iterator[Any]:
+        yield from BATCHES[:3]
+        raise KeyboardInterrupt
+
+    run, _ = fit(tmp_path, data=batches(), epochs=1, every=None)
+    assert int(run.step) in (0, 1, 2, 3)
+    assert fnn.Checkpoints(tmp_path).steps() == [int(run.step)]
+
+
+SCRIPT = """
+import sys, time, zlib
+from tests.training.test_resume import *
+seen = []
+def slow(step, values):
+    print("step", step, flush=True)
+    time.sleep(0.02)
+found = fit(Path(sys.argv[1]), epochs=4, early_stopping=None, log=slow, log_every=1)
+print("done", zlib.crc32(b"".join(bits(found))), flush=True)
+"""
+
+
+def run_script(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finished(folder: Path) -> str:
+    process = run_script(folder)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    return out.splitlines()[-1]
+
+
+def test_killing_the_process_at_random_moments_changes_nothing(tmp_path: Path) -> None:
+    for moment in (0.005, 0.11):
+        process = run_script(tmp_path / "killed")
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("step")
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert finished(tmp_path / "killed") == finished(tmp_path / "whole")
+
+
+def test_sigterm_saves_and_exits_as_schedulers_expect(tmp_path: Path) -> None:
+    process = run_script(tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("step")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate()
+    assert process.returncode == 143
+    assert "done" not in out
+    assert fnn.Checkpoints(tmp_path).steps()
