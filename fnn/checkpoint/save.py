@@ -15,7 +15,7 @@ from fnn.checkpoint.structure import blob_of, leaves_of, outline_of
 FORMAT = 1
 
 
-def save(file: str | Path, tree: Any, *, note: Mapping[str, Any] | None = None) -> None:
+def save(file: str | Path, tree: Any, *, note: Any = None) -> None:
     """Write a tree to a file, whole or not at all.
 
     The file has the safetensors format: other tools read the arrays by path, such as ``params/dense_0/kernel``. The
