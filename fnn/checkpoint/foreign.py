@@ -31,16 +31,25 @@ class From:
         by = "" if self.by is None else f", by={getattr(self.by, '__name__', repr(self.by))}"
         return f"From({', '.join(map(repr, self.names))}{by})"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one array as it is."""
+        return self.by is None and not self._numbered
+
+    @property
+    def _numbered(self) -> list[str]:
+        return [name for name in self.names if "{}" in name]
+
     def places(self, known: Iterable[str]) -> list[tuple[str, ...]]:
         """The names to read: once, or once for each number."""
-        if not any("{}" in name for name in self.names):
+        if not self._numbered:
             return [self.names]
-        known, found = set(known), []
-        while (names := tuple(name.replace("{}", str(len(found))) for name in self.names))[0] in known:
-            found.append(names)
-        return found or [tuple(name.replace("{}", "0") for name in self.names)]
+        known, count = set(known), 0
+        while self._numbered[0].replace("{}", str(count)) in known:
+            count += 1
+        return [tuple(name.replace("{}", str(number)) for name in self.names) for number in range(max(count, 1))]
 
     def make(self, groups: list[list[np.ndarray]]) -> np.ndarray:
         """The array, from what was read at each of its places."""
         made = [np.asarray(arrays[0] if self.by is None else self.by(*arrays)) for arrays in groups]
-        return np.stack(made) if any("{}" in name for name in self.names) else made[0]
+        return np.stack(made) if self._numbered else made[0]

@@ -38,8 +38,9 @@ def load(
         like: A tree of the wanted structure: arrays, such as ``net.init`` makes, or specs, such as `jax.eval_shape`
             makes. Arrays come back as this tree has them: of JAX, on its devices, or of NumPy. None: what the file
             holds, as dicts, lists and tuples (a NamedTuple as a dict of its fields); arrays of other tools by name.
-        names: For paths in ``like`` the name in the file, or `From` where arrays are transposed, joined or stacked.
-            Floats are cast to the dtypes of ``like`` then.
+        names: For paths in ``like`` the name in the file, or `From` where arrays are transposed or joined; ``{}`` in a
+            name stands for the numbers of blocks, which are stacked. With names, and for files of other tools, floats
+            are cast to the dtypes of ``like``.
         ignore: Patterns of names in the file that are left, such as ``"*.num_batches_tracked"``.
         strict: False leaves what does not fit as it is in ``like``, and warns of it in a table.
 
@@ -91,25 +92,22 @@ def _fill(archive: Archive, like: Any, names: Mapping[str, str | From], ignore: 
         if name not in used and not any(f"{name}/".startswith(f"{path}/") for path in holes)
         and not any(fnmatchcase(name, pattern) for pattern in ignore)
     ]  # fmt: skip
-    rows, plain = _compare(archive, wanted, sources, names)
-    containers = [] if archive.outline is None or names else differences(outline_of(like), archive.outline)
+    foreign = archive.outline is None or bool(names)
+    rows = _compare(archive, wanted, sources, foreign)
+    containers = [] if foreign else differences(outline_of(like), archive.outline)
     extra = [(name, NOTHING, str(archive.spec(name))) for name in unused]
     if strict and (rows or extra or containers):
         raise _misfit(archive, [*containers, *rows, *extra])
     left = {path for path, _, _ in rows}
     values: dict[str, Any] = dict(holes)
-    for path, template in templates.items():
-        if path in left:
-            continue
-        value = archive.read(path) if path in plain else _make(archive, path, sources[path])
-        value = _cast(value, wanted[path]) if names else value
-        if spec_of(path, value) != wanted[path]:
-            row = (path, str(wanted[path]), f"{spec_of(path, value)} from {sources[path]}")
-            if strict:
-                raise _misfit(archive, [row])
-            rows.append(row)
-            continue
-        values[path] = _place(value, template, path, archive.name)
+    for path in templates.keys() - left:
+        value = _make(archive, path, sources[path], wanted[path] if foreign else None)
+        if spec_of(path, value) == wanted[path]:
+            values[path] = _place(value, templates[path], path, archive.name)
+        else:
+            rows.append((path, str(wanted[path]), f"{spec_of(path, value)} from {sources[path]}"))
+    if strict and rows:
+        raise _misfit(archive, sorted(rows))
     if rows or extra:
         _warn_of_parts(archive, rows, extra, templates)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: values.get(path_name(path), leaf), like)
@@ -119,35 +117,41 @@ def _source(name: str | From) -> From:
     return name if isinstance(name, From) else From(name)
 
 
-def _compare(
-    archive: Archive, wanted: Mapping[str, Spec], sources: Mapping[str, From], names: Mapping[str, Any]
-) -> tuple[list[Row], set[str]]:
-    """What is missing or cannot fit, before any array is read; and which paths are those of the file."""
-    rows, plain = [], set()
+def _compare(archive: Archive, wanted: Mapping[str, Spec], sources: Mapping[str, From], foreign: bool) -> list[Row]:
+    """What is missing or cannot fit, as far as it is known before any array is read."""
+    rows = []
     for path, spec in wanted.items():
-        missing = [
-            name for group in sources[path].places(archive.stored) for name in group if name not in archive.stored
-        ]
-        if missing:
-            rows.append((path, str(spec), NOTHING if path not in names else f"no {', '.join(missing)}"))
-        elif path not in names:
-            plain.add(path)
-            if archive.spec(path) != spec:
-                rows.append((path, str(spec), str(archive.spec(path))))
-    return rows, plain
+        source = sources[path]
+        names = [name for group in source.places(archive.stored) for name in group]
+        if missing := [name for name in names if name not in archive.stored]:
+            rows.append((path, str(spec), NOTHING if missing == [path] else f"no {', '.join(missing)}"))
+        elif source.is_plain:
+            found = archive.spec(names[0])
+            fits = found.shape == spec.shape and _is_float(found) and _is_float(spec) if foreign else found == spec
+            if not (fits or found == spec):
+                rows.append((path, str(spec), str(found) if names == [path] else f"{found} from {source}"))
+    return rows
 
 
-def _make(archive: Archive, path: str, source: From) -> Any:
-    groups = [[archive.read(name) for name in group] for group in source.places(archive.stored)]
+def _is_float(spec: Spec) -> bool:
+    return "float" in spec.dtype
+
+
+def _make(archive: Archive, path: str, source: From, cast: Spec | None) -> Any:
+    """What a source gives; floats get the dtype of ``cast``, before they are joined and after."""
+    read = lambda name: _cast(archive.read(name), cast)
+    groups = [[read(name) for name in group] for group in source.places(archive.stored)]
     try:
-        return source.make(groups)
+        made = groups[0][0] if source.is_plain else source.make(groups)
     except Exception as error:
         raise CheckpointError(archive.name, f"{source} failed for {path}: {error}") from error
+    return _cast(made, cast)
 
 
-def _cast(value: Any, wanted: Spec) -> Any:
-    floats = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating) and "float" in wanted.dtype
-    return value.astype(jnp.dtype(wanted.dtype)) if floats else value
+def _cast(value: Any, wanted: Spec | None) -> Any:
+    if wanted is None or not _is_float(wanted) or not jnp.issubdtype(getattr(value, "dtype", int), jnp.floating):
+        return value
+    return value.astype(jnp.dtype(wanted.dtype))
 
 
 def _place(value: Any, template: Any, path: str, file: Path) -> Any:
