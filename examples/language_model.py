@@ -24,13 +24,19 @@ import fnn
 import fnn.plot
 
 
-def gpt(size: int, *, blocks: int, features: int, heads: int, rate: float, cache: int | None = None) -> fnn.Layer:
-    """A transformer: every character looks at all those before it."""
-    trunk = fnn.encoder(blocks, heads, 4 * features, causal=True, positions=fnn.Rotary(), rate=rate, cache=cache)
+def gpt(
+    size: int, *, blocks: int, features: int, heads: int, length: int, rate: float, cache: int | None = None
+) -> fnn.Layer:
+    """A transformer: every character looks at those before it, no further back than in training."""
+    trunk = fnn.encoder(
+        blocks, heads, 4 * features, causal=True, window=length, positions=fnn.Rotary(), rate=rate, cache=cache
+    )
     return fnn.language_model(size, features, trunk, rate=rate)
 
 
-def lstm(size: int, *, blocks: int, features: int, heads: int, rate: float, cache: int | None = None) -> fnn.Layer:
+def lstm(
+    size: int, *, blocks: int, features: int, heads: int, length: int, rate: float, cache: int | None = None
+) -> fnn.Layer:
     """Recurrent layers: what was read is remembered in a state of fixed size."""
     layers = [part for _ in range(blocks) for part in (fnn.lstm(features, cache=cache is not None), fnn.dropout(rate))]
     return fnn.language_model(size, features, fnn.serial(*layers), rate=rate)
@@ -116,7 +122,9 @@ def main(
 
     histories, losses = {}, {}
     for name in models:
-        make = partial(NETWORKS[name], len(known), blocks=blocks, features=features, heads=heads, rate=rate)
+        make = partial(
+            NETWORKS[name], len(known), blocks=blocks, features=features, heads=heads, length=length, rate=rate
+        )
         net = make()
         print(f"\n{name}: training about {steps} steps of {batch_size} x {length} characters")
         run, histories[name] = train(

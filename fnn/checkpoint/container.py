@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -38,7 +39,7 @@ DTYPES = {
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 LARGEST_HEADER = 100_000_000  # bytes, as in the reference implementation
-CHUNK = 2**22  # bytes that are written and hashed at a time
+CHUNK = 2**22  # bytes that are read and hashed at a time
 METADATA = "__metadata__"
 DIGEST = hashlib.sha256
 UNKNOWN = "0" * 64
@@ -77,12 +78,17 @@ class Blob(NamedTuple):
 
 def write_container(file: BinaryIO, blobs: Mapping[str, Blob], metadata: Mapping[str, str]) -> None:
     """Write a file from its start; the header is completed with the checksums at last."""
-    sums = dict.fromkeys(blobs, UNKNOWN)
-    file.write(_pack(blobs, metadata, sums))
-    for name, blob in blobs.items():
-        sums[name] = _write_array(file, blob.read())
+    file.write(_pack(blobs, metadata, dict.fromkeys(blobs, UNKNOWN)))
+    sums: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(1) as hashing:  # while one array is written, its sum is made
+        for name, blob in blobs.items():
+            flat = _flat(blob.read())
+            if sums:
+                wait(sums.values())  # no more than one array is waiting in memory
+            sums[name] = hashing.submit(_hash, flat)
+            file.write(flat)
     file.seek(0)
-    file.write(_pack(blobs, metadata, sums))
+    file.write(_pack(blobs, metadata, {name: found.result() for name, found in sums.items()}))
 
 
 def container_size(blobs: Mapping[str, Blob], metadata: Mapping[str, str]) -> int:
@@ -111,12 +117,8 @@ def _bytes_of(dtype: np.dtype, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _write_array(file: BinaryIO, array: np.ndarray) -> str:
-    digest = DIGEST()
-    for chunk in _chunks(_flat(array)):
-        digest.update(chunk)
-        file.write(chunk)
-    return digest.hexdigest()
+def _hash(flat: memoryview) -> str:
+    return DIGEST(flat).hexdigest()
 
 
 def _flat(array: np.ndarray) -> memoryview:

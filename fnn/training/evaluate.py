@@ -59,6 +59,15 @@ def evaluate(
     return _evaluate_any(objective, params, state, parts, key)
 
 
+def evaluated(objective: Objective, params: Any, state: Any, data: Any, key: jax.Array) -> list[str]:
+    """The names that `evaluate` would measure on arrays; shapes are checked, and nothing is computed."""
+    size = min(256, rows(data))
+    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), data)
+    if isinstance(objective, Supervised):
+        return list(_compile_statistics(objective).eval_shape(params, state, batch, size))
+    return list(_compile_objective(objective).eval_shape(params, state, batch, key))
+
+
 def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256) -> Any:
     """Apply a network to many examples, a batch at a time.
 

@@ -12,6 +12,7 @@ import optax
 from fnn.checkpoint.folder import Checkpoints
 from fnn.data import batches, is_arrays, on_device
 from fnn.training.early_stopping import EarlyStopping
+from fnn.training.evaluate import evaluated
 from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
@@ -108,6 +109,7 @@ def fit(
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
         validation = on_device(validation)
+    _dry_run(objective, run, validation, early_stopping, checkpoints)
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
     kept = None
     if checkpoints is not None:
@@ -124,6 +126,29 @@ def fit(
             checkpoints.close()
     restored = early_stopping is not None and early_stopping.restore and past.patience and past.patience.best_epoch
     return (past.best if restored and past.best is not None else past.run), history(past.rows)
+
+
+def _dry_run(
+    objective: Objective,
+    run: TrainState,
+    validation: Any,
+    early_stopping: EarlyStopping | None,
+    checkpoints: Checkpoints | None,
+) -> None:
+    """Find out before the first epoch what would go wrong after it: shapes of validation, names that are monitored."""
+    known = None
+    if validation is not None and is_arrays(validation):
+        known = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
+    elif validation is None:
+        known = []
+    monitored = {
+        "early stopping": early_stopping and early_stopping.monitor,
+        "checkpoints": checkpoints and checkpoints.best,
+    }
+    for of, name in monitored.items():
+        if name and known is not None and name.startswith("validation/") and name not in known:
+            listed = ", ".join(known) or "no validation data"
+            raise ValueError(f"{of} monitors {name!r}, which will not be measured; there is {listed}")
 
 
 def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:

@@ -148,6 +148,7 @@ step = 0
 while True:
     step += 1
     checkpoints.save(step, {"w": jnp.full(200_000, step)})
+    print(step, flush=True)
 """
 
 
@@ -156,8 +157,8 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_pat
     for moment in range(4):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(0.2 + 0.0137 * moment)
+        assert [writer.stdout.readline() for _ in range(2)] == ["ready\n", "1\n"]
+        time.sleep(0.0137 * moment)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()

@@ -86,7 +86,7 @@ def test_early_stopping_restores_the_best_state() -> None:
 
 
 def test_early_stopping_names_the_columns_that_it_could_watch() -> None:
-    with pytest.raises(ValueError, match="'validation/loss', which is not measured; there is loss, error, step"):
+    with pytest.raises(ValueError, match="'validation/loss', which will not be measured; there is no validation data"):
         fit(early_stopping=fnn.early_stopping(3))
 
 
@@ -224,3 +224,15 @@ def test_a_run_that_diverges_is_restored_with_a_smaller_rate(tmp_path: Any) -> N
 def test_restoring_needs_a_rate_that_can_be_changed() -> None:
     with pytest.raises(ValueError, match=r"inject_hyperparams"):
         fit(non_finite="restore")
+
+
+def test_what_would_fail_after_the_first_epoch_fails_before_it(tmp_path: Any) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("it trained")
+
+    with pytest.raises(ValueError, match=r"early stopping monitors 'validation/auc', .* there is validation/loss"):
+        fit(validation=(X, Y), early_stopping=fnn.early_stopping(1, monitor="validation/auc"), log=never)
+    with pytest.raises(ValueError, match=r"checkpoints monitors 'validation/loss', .* no validation data"):
+        fit(checkpoints=fnn.Checkpoints(tmp_path, best="validation/loss"), log=never)
+    with pytest.raises(fnn.LayerError, match="kernel"):
+        fit(validation=(X[:, :2], Y), log=never)
