@@ -1,4 +1,4 @@
-"""The safetensors format: a header in JSON, and the bytes of arrays behind it, each with a checksum.
+"""The safetensors format: a header in JSON with a SHA-256 of its own, and arrays behind it, each with a CRC-32.
 
 The checksums and what else fnn knows lie in the header's metadata, which other readers pass over:
 https://huggingface.co/docs/safetensors. Nothing in a file is believed before it is checked against the file's size.
@@ -7,6 +7,8 @@ https://huggingface.co/docs/safetensors. Nothing in a file is believed before it
 import hashlib
 import json
 import math
+import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -39,10 +41,10 @@ DTYPES = {
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 LARGEST_HEADER = 100_000_000  # bytes, as in the reference implementation
-CHUNK = 2**22  # bytes that are read and hashed at a time
+CHUNK = 2**22  # bytes that are read and summed at a time
 METADATA = "__metadata__"
-DIGEST = hashlib.sha256
-UNKNOWN = "0" * 64
+NO_SUM = "0" * 8
+UNKNOWN = "0" * 64  # in place of the header's own checksum while it is made
 
 
 class Entry(NamedTuple):
@@ -78,22 +80,30 @@ class Blob(NamedTuple):
 
 def write_container(file: BinaryIO, blobs: Mapping[str, Blob], metadata: Mapping[str, str]) -> None:
     """Write a file from its start; the header is completed with the checksums at last."""
-    file.write(_pack(blobs, metadata, dict.fromkeys(blobs, UNKNOWN)))
+    file.write(_pack(blobs, metadata, dict.fromkeys(blobs, NO_SUM)))
     sums: dict[str, Future[str]] = {}
-    with ThreadPoolExecutor(1) as hashing:  # while one array is written, its sum is made
+    flushed = None
+    with ThreadPoolExecutor(1) as summing, ThreadPoolExecutor(1) as flushing:
         for name, blob in blobs.items():
             flat = _flat(blob.read())
-            if sums:
-                wait(sums.values())  # no more than one array is waiting in memory
-            sums[name] = hashing.submit(_hash, flat)
+            wait(sums.values())  # so no more than one array is held for its sum
+            sums[name] = summing.submit(_sum, flat)
             file.write(flat)
+            if flushed is None or flushed.done():  # the disk is kept busy meanwhile
+                flushed = flushing.submit(_flush, file)
+    if flushed is not None:
+        flushed.result()
     file.seek(0)
     file.write(_pack(blobs, metadata, {name: found.result() for name, found in sums.items()}))
 
 
+def _flush(file: BinaryIO) -> None:
+    os.fsync(file.fileno())
+
+
 def container_size(blobs: Mapping[str, Blob], metadata: Mapping[str, str]) -> int:
     """How many bytes `write_container` writes."""
-    header = _pack(blobs, metadata, dict.fromkeys(blobs, UNKNOWN))
+    header = _pack(blobs, metadata, dict.fromkeys(blobs, NO_SUM))
     return len(header) + sum(_bytes_of(blob.dtype, blob.shape) for blob in blobs.values())
 
 
@@ -105,20 +115,24 @@ def _pack(blobs: Mapping[str, Blob], metadata: Mapping[str, str], sums: Mapping[
         entries[name] = {"dtype": CODES[blob.dtype], "shape": list(blob.shape), "data_offsets": [at, end]}
         at = end
     # The sum of the header is that of its bytes with zeros in the sum's own place.
-    about = {"sha256": UNKNOWN, **metadata, "sha256s": " ".join(sums.values())}
+    about = {"sha256": UNKNOWN, **metadata, "crc32s": " ".join(sums.values())}
     text = json.dumps({METADATA: about, **entries}, separators=(",", ":"), ensure_ascii=False)
     raw = text.encode()
     raw += b" " * (-len(raw) % 64)  # arrays begin where memory that is mapped is aligned
     raw = (len(raw) + 56).to_bytes(8, "little") + raw + b" " * 56
-    return raw.replace(UNKNOWN.encode(), DIGEST(raw).hexdigest().encode(), 1)
+    return raw.replace(UNKNOWN.encode(), _digest(raw).encode(), 1)
 
 
 def _bytes_of(dtype: np.dtype, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _hash(flat: memoryview) -> str:
-    return DIGEST(flat).hexdigest()
+def _digest(header: bytes) -> str:
+    return hashlib.sha256(header).hexdigest()
+
+
+def _sum(flat: memoryview) -> str:
+    return f"{zlib.crc32(flat):08x}"
 
 
 def _flat(array: np.ndarray) -> memoryview:
@@ -153,14 +167,14 @@ def read_header(file: BinaryIO, name: str | Path) -> Header:
         header = _check_header(content, length + 8, size)
     except (ValueError, TypeError, AttributeError) as error:
         raise fail(f"its header is wrong: {_short(error)}") from None
-    if len(header.metadata.get("sha256s", "").split()) not in (0, len(header.entries)):
+    if len(header.metadata.get("crc32s", "").split()) not in (0, len(header.entries)):
         raise fail("it has not as many checksums as arrays")
     wanted = header.metadata.get("sha256")
-    if wanted is None and {"fnn", "sha256s"} & set(header.metadata):
+    if wanted is None and {"fnn", "crc32s"} & set(header.metadata):
         raise fail("its header has no checksum")
     if wanted is not None:
         bare = (first + raw).replace(wanted.encode(), UNKNOWN.encode(), 1)
-        if DIGEST(bare).hexdigest() != wanted:
+        if _digest(bare) != wanted:
             raise fail("the checksum of its header is wrong")
     return header
 
@@ -221,13 +235,13 @@ def read_array(file: BinaryIO, name: str | Path, header: Header, key: str, wante
         array = _aligned(entry)
     except (ValueError, MemoryError) as error:
         raise CheckpointError(name, f"array {key!r} of shape {entry.shape} cannot be made: {error}") from None
-    flat, digest = _flat(array), DIGEST()
+    flat, found = _flat(array), 0
     file.seek(header.start + entry.begin)
     for chunk in _chunks(flat):
         if file.readinto(chunk) != len(chunk):  # type: ignore[attr-defined]
             raise CheckpointError(name, f"array {key!r} became shorter while it was read")
-        digest.update(chunk)
-    if wanted is not None and digest.hexdigest() != wanted:
+        found = zlib.crc32(chunk, found)
+    if wanted is not None and f"{found:08x}" != wanted:
         raise CheckpointError(
             name, f"the checksum of array {key!r} is wrong: its bytes were changed after they were written"
         )
@@ -244,5 +258,5 @@ def _aligned(entry: Entry) -> np.ndarray:
 
 def checksums(header: Header) -> dict[str, str]:
     """The checksum of every array, where the file has them."""
-    sums = header.metadata.get("sha256s")
+    sums = header.metadata.get("crc32s")
     return {} if sums is None else dict(zip(header.entries, sums.split(" ")))

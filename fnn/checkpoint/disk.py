@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,7 +62,7 @@ def _open_new(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def lock(file: BinaryIO) -> bool:
+def lock(file: BinaryIO | FileIO) -> bool:
     """Lock an open file; the system unlocks it when it is closed or its process dies. False: another one has it."""
     if fcntl is None:
         return True

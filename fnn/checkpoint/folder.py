@@ -1,5 +1,6 @@
 """The checkpoints of a run, in a folder."""
 
+import contextlib
 import math
 import os
 import re
@@ -7,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from fnn.checkpoint.archive import read_note
 from fnn.checkpoint.disk import lock, remove_leftovers
@@ -80,7 +81,7 @@ class Checkpoints:
             raise ValueError(f"keep and every must be positive, got {keep} and {every}")
         self.folder, self.keep, self.best, self.maximize = Path(folder), keep, best, maximize
         self.every, self.background = every, background
-        self._lock: BinaryIO | None = None
+        self._lock: Any = None
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -194,7 +195,7 @@ class Checkpoints:
         path = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+b")  # noqa: SIM115 - it is open for as long as the folder is ours
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115 - it is open for as long as the folder is ours
         except OSError as error:
             raise CheckpointError(self.folder, f"it cannot be written to: {error.strerror or error}") from error
         if not lock(file):
@@ -202,9 +203,9 @@ class Checkpoints:
             owner = file.read(20).decode(errors="replace").strip()
             file.close()
             raise CheckpointError(self.folder, f"process {owner} writes to it; stop that, or choose another folder")
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
+        with contextlib.suppress(OSError):  # it only helps whoever is refused
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         self._lock = file
         remove_leftovers(self.folder)
 

@@ -172,3 +172,11 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_pat
         checkpoints.save(1, {"w": jnp.zeros(1)})
     assert len(files(tmp_path)) == 1
     assert not list(tmp_path.glob(".*fnn-tmp"))
+
+
+def test_no_fault_costs_a_checkpoint_or_changes_one() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.faults", "--peers", "fnn", "--moments", "4"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("|") > 20

@@ -2,6 +2,9 @@
 
 import os
 import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +145,28 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
 def test_folders_are_made(tmp_path: Path) -> None:
     fnn.save(tmp_path / "b" / "c" / "a", {"x": 1})
     assert fnn.load(tmp_path / "b" / "c" / "a") == {"x": 1}
+
+
+OVERWRITER = """
+import sys, jax.numpy as jnp, fnn
+step = 0
+while True:
+    step += 1
+    fnn.save(sys.argv[1], {"w": jnp.full(300_000, step)})
+    print(step, flush=True)
+"""
+
+
+def test_a_file_that_is_overwritten_is_whole_at_every_moment(tmp_path: Path) -> None:
+    for moment in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", OVERWRITER, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        steps = [int(writer.stdout.readline()) for _ in range(2)]
+        time.sleep(0.003 * moment)
+        writer.kill()
+        steps += [int(line) for line in writer.communicate()[0].split()]
+        found = fnn.load(tmp_path / "a")["w"]
+        assert (found == found[0]).all()
+        assert int(found[0]) >= max(steps)
