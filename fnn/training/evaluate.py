@@ -152,7 +152,7 @@ def _wide(stats: Any) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _compile_statistics(objective: Supervised) -> Callable[..., Any]:
+def _compile_statistics(objective: Supervised) -> Any:
     def run(params: Any, state: Any, batch: Any, count: Any) -> Any:
         return objective.statistics(params, state, batch, jnp.arange(rows(batch)) < count)
 
@@ -160,7 +160,7 @@ def _compile_statistics(objective: Supervised) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=32)
-def _compile_objective(objective: Objective) -> Callable[..., Any]:
+def _compile_objective(objective: Objective) -> Any:
     def run(params: Any, state: Any, batch: Any, key: Any) -> Any:
         loss, (_, metrics) = objective(params, state, batch, key=key, train=False)
         return {"loss": loss, **metrics}

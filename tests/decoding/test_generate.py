@@ -194,6 +194,7 @@ def test_a_network_without_a_cache_is_told(trained: Any) -> None:
 def test_caches_are_not_copied_over_and_over(rows: int) -> None:
     net, prompt = gpt(72), jnp.ones((rows, 3), jnp.int32)
     params, _ = net.init(jax.random.key(0), prompt)
-    program = jax.jit(lambda params: fnn.generate(net, params, prompt, 60).ids).lower(params).compile().as_text()
+    lowered = jax.jit(lambda params: fnn.generate(net, params, prompt, 60).ids).lower(params)
+    program = str(lowered.compile().as_text())
     assert len(re.findall(r"f32\[[\d,]*72,4\]\S* dynamic-update-slice\(", program)) >= 4
     assert len(re.findall(r"f32\[[\d,]*72,4\]\S* copy\(", program)) <= 4  # two blocks, of which each has two
