@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file
 
 import fnn
 
@@ -252,7 +251,8 @@ def load(folder: str | Path) -> tuple[Config, Pretrained, dict[str, Any]]:
     kind = config.get("model_type")
     if kind not in KINDS:
         raise ValueError(f"{folder} is of the kind {kind!r}; there is {', '.join(KINDS)}")
-    params = KINDS[kind].params(config, load_file(Path(folder, "model.safetensors")))
+    tensors = jax.tree.map(np.asarray, fnn.load(Path(folder, "model.safetensors")))
+    params = KINDS[kind].params(config, tensors)
     return config, KINDS[kind], jax.tree.map(jnp.asarray, params)
 
 
