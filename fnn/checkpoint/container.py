@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -90,6 +91,8 @@ def write_container(file: BinaryIO, blobs: Mapping[str, Blob], metadata: Mapping
             sums[name] = summing.submit(_sum, flat)
             file.write(flat)
             if flushed is None or flushed.done():  # the disk is kept busy meanwhile
+                if flushed is not None:
+                    flushed.result()
                 flushed = flushing.submit(_flush, file)
     if flushed is not None:
         flushed.result()
@@ -118,6 +121,8 @@ def _pack(blobs: Mapping[str, Blob], metadata: Mapping[str, str], sums: Mapping[
     about = {"sha256": UNKNOWN, **metadata, "crc32s": " ".join(sums.values())}
     text = json.dumps({METADATA: about, **entries}, separators=(",", ":"), ensure_ascii=False)
     raw = text.encode()
+    if len(raw) > LARGEST_HEADER - 64:
+        raise ValueError(f"the header would take {len(raw)} bytes, and {LARGEST_HEADER} is the most; shorten the note")
     raw += b" " * (-len(raw) % 64)  # arrays begin where memory that is mapped is aligned
     raw = (len(raw) + 56).to_bytes(8, "little") + raw + b" " * 56
     return raw.replace(UNKNOWN.encode(), _digest(raw).encode(), 1)
@@ -173,6 +178,8 @@ def read_header(file: BinaryIO, name: str | Path) -> Header:
     if wanted is None and {"fnn", "crc32s"} & set(header.metadata):
         raise fail("its header has no checksum")
     if wanted is not None:
+        if not re.fullmatch("[0-9a-f]{64}", wanted):
+            raise fail("the checksum of its header is none")
         bare = (first + raw).replace(wanted.encode(), UNKNOWN.encode(), 1)
         if _digest(bare) != wanted:
             raise fail("the checksum of its header is wrong")

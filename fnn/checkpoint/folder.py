@@ -55,7 +55,7 @@ class Checkpoints:
         best: Name of a metric, such as ``"validation/accuracy"``; the checkpoint with its best value stays too. None:
             there is no best one.
         maximize: Whether larger is better.
-        every: Steps after which `fnn.fit` and `fnn.training` save. None: `fit` saves after each epoch.
+        every: Steps after which `fnn.fit` saves; with ``best`` it also saves after each epoch. None: after each epoch.
         background: Whether to write while the run goes on. The tree is copied first, so it may be donated or changed;
             an error is raised by the next call.
 
@@ -127,7 +127,7 @@ class Checkpoints:
 
         Args:
             like: A tree of the wanted structure, as for `load`.
-            best: Whether to read the best one in its place.
+            best: Whether to read the best one in its place; where it is damaged, the newest.
             back: How many of the newest to pass over.
 
         Returns:
@@ -139,10 +139,11 @@ class Checkpoints:
         self.wait()
         found = sorted(self._all(), reverse=True)[back:]
         if best:
-            found = [saved for saved in [self._best(found)] if saved is not None]
+            first = self._best(found)
+            found = [] if first is None else [first, *(saved for saved in found if saved != first)]
         for position, saved in enumerate(found):
             try:
-                about, tree = read_note(saved.file), load(saved.file, like)
+                about, tree = _read_about(saved.file), load(saved.file, like)
             except MisfitError:
                 raise
             except (CheckpointError, OSError) as error:
@@ -152,8 +153,7 @@ class Checkpoints:
                     ) from error
                 warnings.warn(f"{error}; an older checkpoint is taken", CheckpointWarning, stacklevel=2)
                 continue
-            metrics = {name: float(value) for name, value in about["metrics"].items()}
-            return Restored(saved.step, tree, metrics, about["note"])
+            return Restored(saved.step, tree, *about)
         return None
 
     def steps(self) -> list[int]:
@@ -236,9 +236,18 @@ class Checkpoints:
 
     def _value(self, saved: Saved) -> float:
         try:
-            return float(read_note(saved.file)["metrics"].get(self.best, math.nan))
-        except (CheckpointError, OSError, TypeError, KeyError):
+            return _read_about(saved.file)[0].get(str(self.best), math.nan)
+        except (CheckpointError, OSError):
             return math.nan
+
+
+def _read_about(file: Path) -> tuple[dict[str, float], Any]:
+    """Metrics and note of a checkpoint; a file that `Checkpoints.save` did not write is no checkpoint."""
+    about = read_note(file)
+    try:
+        return {name: float(value) for name, value in about["metrics"].items()}, about["note"]
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise CheckpointError(file, "it was not saved by fnn.Checkpoints") from None
 
 
 def _finite(value: Any) -> float | str:

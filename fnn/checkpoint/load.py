@@ -50,7 +50,7 @@ def load(
     Raises:
         CheckpointError: when the file is damaged; or (`MisfitError`, a kind of it) when it does not fit ``like``: a
             table says what is wanted and found.
-        FileNotFoundError: when there is none.
+        OSError: when there is none, or it cannot be read.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, tempfile
@@ -158,7 +158,8 @@ def _place(value: Any, template: Any, path: str, file: Path) -> Any:
     """The value, where the template is: in NumPy, or on its devices."""
     if isinstance(value, bool | int | float) or isinstance(template, np.ndarray | np.generic):
         return value
-    placed = jax.device_put(value, getattr(template, "sharding", None))
+    stays = getattr(template, "committed", True)  # what was free to move is free again
+    placed = jax.device_put(value, getattr(template, "sharding", None) if stays else None)
     if placed.dtype != value.dtype:
         raise MisfitError(file, f"{path} is {value.dtype}, which JAX has only with jax_enable_x64")
     return placed

@@ -151,6 +151,8 @@ def stored_leaves(outline: Outline, name: str = "") -> dict[str, Stored]:
         raise ValueError(f"{kind!r} is no kind of container")
     found: dict[str, Stored] = {}
     for part, inside in fields:
+        if not isinstance(part, str | int):
+            raise ValueError(f"{part!r} is no name of a part")
         found |= stored_leaves(inside, f"{name}/{part}" if name else str(part))
     return found
 
@@ -174,6 +176,10 @@ def spec_in_file(header: Header, name: str, stored: Stored) -> Spec:
         wrap = lambda data: jax.random.wrap_key_data(data, impl=stored.key)
         spec = jax.eval_shape(wrap, jax.ShapeDtypeStruct(entry.shape, entry.dtype))
         return Spec(str(spec.dtype), spec.shape)
+    if stored.dtype is not None and entry.dtype != KEPT_AS[BY_NAME[stored.dtype]]:
+        raise ValueError(f"array {name!r} is kept as {entry.dtype}, which is no {stored.dtype}")
+    if stored.dtype == "complex128" and entry.shape[-1:] != (2,):
+        raise ValueError(f"array {name!r} has the shape {entry.shape}, which is none of pairs")
     shape = entry.shape[:-1] if stored.dtype == "complex128" else entry.shape
     return Spec(stored.dtype or entry.dtype.name, shape)
 

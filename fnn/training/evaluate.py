@@ -135,7 +135,8 @@ def _evaluate_any(objective: Objective, params: Any, state: Any, parts: Iterable
             sums[name] = sums.get(name, 0.0) + np.float64(value) * count
     if not total:
         raise ValueError("the data is empty: it has no batches")
-    return {name: (value / total).item() for name, value in sums.items()}
+    means = {name: np.asarray(value / total) for name, value in sums.items()}
+    return {name: value if value.shape else value.item() for name, value in means.items()}
 
 
 def _merge(metric: Metric, parts: list[Any]) -> Any:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.training.loop import Step
-from fnn.training.step import Objective, TrainState
+from fnn.training.step import Objective, TrainState, all_finite
 
 SHOWN = 8  # rows of a batch that a message names
 
@@ -44,7 +44,7 @@ def find_non_finite(
     compiled = jax.jit(step)
     for batch, rows in batches:
         after, metrics = compiled(run, batch)
-        if np.isfinite(metrics["loss"]) and all_finite(after.params):
+        if np.isfinite(metrics["loss"]) and all_finite(after.params) and not metrics.get("skipped", 0):
             run = after
             continue
         leaf = _first_leaf(objective, run, batch)
@@ -61,12 +61,6 @@ def find_non_finite(
         )
         return NonFiniteError(message, step=int(run.step), leaf=leaf, rows=rows, run=run)
     raise AssertionError("the steps were finite when they were repeated")
-
-
-@jax.jit
-def all_finite(tree: Any) -> jax.Array:
-    """Whether all numbers of all arrays are."""
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def _some(rows: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 from fnn.checkpoint.folder import Checkpoints
-from fnn.data import batches, is_arrays, on_device
+from fnn.data import Batches, batches, is_arrays, on_device
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluated
 from fnn.training.faults import NonFiniteError
@@ -103,8 +104,14 @@ def fit(
     past = Past(run, int(run.step))
     if early_stopping is not None:
         past = past._replace(best=run, patience=early_stopping.init())
-    if is_arrays(data):
+    cut = is_arrays(data)
+    if cut:
         data = batches(data, batch_size, key=run.key, epochs=epochs, start=past.began)
+    elif isinstance(data, Batches) and len(data) != epochs * data.steps_per_epoch:
+        raise ValueError(
+            f"data are fnn.batches of {len(data)} steps, and {epochs} epochs are {epochs * data.steps_per_epoch}; pass "
+            "the arrays themselves, or the same number of epochs to both"
+        )
     elif epochs > 1 and iter(data) is data:
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
@@ -113,9 +120,15 @@ def fit(
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
     kept = None
     if checkpoints is not None:
-        kept = Kept(checkpoints, identify(objective, data, augment=augment, early_stopping=early_stopping))
+        settings = {"augment": augment, "early stopping": early_stopping, "watch": watch}
+        measured = {"validation": validation is not None or None, "skips steps": non_finite == "skip" or None}
+        kept = Kept(checkpoints, identify(objective, data, **settings, **measured))
         past = kept.restore(past) or past
+    if cut:
+        data = replace(data, key=past.run.key, start=past.began, stop=past.began + len(data))
     bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
+    if kept is not None and kept.step is not None:
+        bar.say(f"going on from {kept.checkpoints.folder}: step {kept.step}, {len(past.rows)} of {epochs} epochs done")
     job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), bar)
     try:
         with termination(kept is not None) as asked:

@@ -13,12 +13,12 @@ from fnn.core.keys import fold
 from fnn.data import Batches
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluate
-from fnn.training.faults import NonFiniteError, all_finite, find_non_finite
+from fnn.training.faults import NonFiniteError, find_non_finite
 from fnn.training.logs import Logger, means
 from fnn.training.loop import Report, Step, reports
 from fnn.training.progress import Progress
 from fnn.training.resume import TERMINATED, Metrics, Past, history, join, keep, resume
-from fnn.training.step import Objective, TrainState
+from fnn.training.step import Objective, TrainState, all_finite
 
 STEPS_PER_REPORT = 16  # of an iterable: so many batches are kept to explain a loss that is not finite
 ATTEMPTS = 10  # steps that are skipped, or checkpoints that are restored, one after another
@@ -38,12 +38,15 @@ class Kept:
             self.step = int(past.run.step)
 
     def restore(self, fresh: Past, back: int = 0) -> Past | None:
-        self.step = None
-        return resume(self.checkpoints, fresh, self.identity, back)
+        past = resume(self.checkpoints, fresh, self.identity, back)
+        self.step = None if past is None or back else int(past.run.step)
+        return past
 
     def is_due(self, past: Past, is_last_of_epoch: bool) -> bool:
         every = self.checkpoints.every
-        return is_last_of_epoch if every is None else (int(past.run.step) - past.began) % every == 0
+        if is_last_of_epoch and (every is None or self.checkpoints.best is not None):
+            return True
+        return every is not None and (int(past.run.step) - past.began) % every == 0
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,10 @@ class Job:
         """Train from where the past ends."""
         try:
             for report, is_last_of_epoch in self.reports(past, asked):
-                past = past._replace(run=report.run, seen=[*past.seen, report.metrics])
+                new = past._replace(run=report.run, seen=[*past.seen, report.metrics])
                 self.bar.update(report.steps, report.metrics)
-                self.logger.steps(int(past.run.step), past.seen)
-                if is_last_of_epoch:
-                    past = self.end_epoch(past)
+                self.logger.steps(int(new.run.step), new.seen)
+                past = self.end_epoch(new) if is_last_of_epoch else new  # at once, also where Ctrl-C comes meanwhile
                 if self.kept is not None and (self.kept.is_due(past, is_last_of_epoch) or asked()):
                     self.kept.save(past)
                 if asked():
@@ -86,6 +88,8 @@ class Job:
             self.bar.say(f"interrupted after step {int(past.run.step)}: returning what is trained so far")
         if self.kept is not None:
             self.kept.save(past)
+        if asked():
+            raise SystemExit(TERMINATED)
         return past
 
     def is_over(self, past: Past) -> bool:
@@ -116,10 +120,10 @@ class Job:
         if isinstance(self.data, Batches):
             yield from self.reports_of_arrays(past, self.data, asked)
             return
-        run = past.run
+        run, check = past.run, Check()
         for epoch in range(len(past.rows), self.epochs):
             done = past.steps_of_epoch if epoch == len(past.rows) else 0
-            for report, is_last_of_epoch in self.reports_of_epoch(run, past.began, done, asked):
+            for report, is_last_of_epoch in self.reports_of_epoch(run, past.began, done, asked, check):
                 run = report.run
                 yield report, is_last_of_epoch
 
@@ -136,11 +140,11 @@ class Job:
             yield report, (at - data.start) % data.steps_per_epoch == 0
 
     def reports_of_epoch(
-        self, run: TrainState, began: int, done: int, asked: Callable[[], bool]
+        self, run: TrainState, began: int, done: int, asked: Callable[[], bool], check: "Check"
     ) -> Iterator[tuple[Report, bool]]:
         recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
         batches = _recording(islice(self.data, done, None), recent)
-        waiting, check = None, Check()
+        waiting = None
         for report in reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(asked), int(run.step) - began):
             if waiting is not None:
                 yield waiting, False

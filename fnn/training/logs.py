@@ -130,9 +130,8 @@ def means(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {name: values.mean(0, dtype=np.float64) for name, values in metrics.items()}
     used = metrics["skipped"] == 0
     rest = {name: values[used] for name, values in metrics.items() if name != "skipped"}
-    found = {
-        name: values.mean(0, dtype=np.float64) if len(values) else np.float64("nan") for name, values in rest.items()
-    }
+    mean = lambda values: values.mean(0, dtype=np.float64) if len(values) else np.full(values.shape[1:], np.nan)
+    found = {name: mean(values) for name, values in rest.items()}
     return found | {"skipped": metrics["skipped"].sum(dtype=np.float64)}
 
 

@@ -54,8 +54,8 @@ class Past(NamedTuple):
 
 def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str]) -> None:
     """Save it."""
-    row = past.rows[-1] if past.rows else {}
-    metrics = {name: value for name, value in row.items() if not isinstance(value, list)}
+    row = past.rows[-1] if past.rows and not past.seen else {}  # what was measured is of this very state
+    metrics = {name: value for name, value in row.items() if np.ndim(value) == 0}
     if checkpoints.best is not None:
         metrics.setdefault(checkpoints.best, float("nan"))
     tree = {"run": past.run, "history": history(past.rows), "seen": join(past.seen)}
@@ -174,4 +174,4 @@ def termination(watched: bool) -> Iterator[Callable[[], bool]]:
     try:
         yield came.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

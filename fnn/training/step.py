@@ -120,10 +120,16 @@ def train_step(
         if watch is not None:
             metrics |= watch(run.params, grads, updates, opt_state)
         if skip_non_finite:
-            good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+            good = jnp.isfinite(loss) & all_finite(grads)
             new, old = (params, state, opt_state), (run.params, run.state, run.opt_state)
             params, state, opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, old)
             metrics["skipped"] = (~good).astype(jnp.float32)
         return TrainState(params, state, opt_state, run.key, run.step + 1), metrics
 
     return step
+
+
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all numbers of all arrays are."""
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -84,6 +84,7 @@ HOSTILE = {
     "metadata that is a list": raw({"__metadata__": []}),
     "a structure that is no JSON": raw({"__metadata__": {"fnn": "{", "sha256": "0" * 64}}),
     "a structure without a checksum": raw({"__metadata__": {"fnn": "{}"}}),
+    "a checksum that is no text for a file": raw({"__metadata__": {"fnn": "{}", "sha256": "\ud800"}}),
     "an empty checksum": raw({"__metadata__": {"fnn": "{}", "sha256": ""}}),
 }
 
@@ -125,6 +126,7 @@ TREES = {
     "with a list for a name": ABOUT | {"tree": [["x"], []]},
     "without fields": ABOUT | {"tree": ["dict"]},
     "of text": ABOUT | {"tree": "dict"},
+    "of parts without names": ABOUT | {"tree": ["dict", [[["x"], {"int": 1}]]]},
     "nested deeply": ABOUT | {"tree": "DEEP"},
 }
 
@@ -180,3 +182,14 @@ def test_no_module_reads_pickles() -> None:
         text = file.read_text()
         for word in ("import pickle", "cloudpickle", "marshal", "eval(", "exec(", "allow_pickle"):
             assert word not in text.replace("literal_eval(", ""), f"{file} has {word}"
+
+
+@pytest.mark.parametrize(("dtype", "stored", "shape"), [("complex128", "F64", [3]), ("float8_e4m3", "F32", [])])
+def test_a_dtype_that_does_not_fit_what_is_stored_is_found(
+    dtype: str, stored: str, shape: list[int], tmp_path: Path
+) -> None:
+    size = {"F64": 24, "F32": 4}[stored]
+    about = ABOUT | {"tree": {"array": "a", "dtype": dtype}}
+    (tmp_path / "a").write_bytes(signed(about, bytes(size), {"a": entry(stored, shape, [0, size])}))
+    with pytest.raises(fnn.CheckpointError):
+        fnn.load(tmp_path / "a")

@@ -180,3 +180,19 @@ def test_no_fault_costs_a_checkpoint_or_changes_one() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("|") > 20
+
+
+def test_a_damaged_best_one_is_replaced_by_the_newest(tmp_path: Path) -> None:
+    checkpoints = fill(tmp_path, 1, 2, 3, best="loss")
+    content = bytearray(files(tmp_path)[0].read_bytes())
+    content[-1] ^= 1
+    files(tmp_path)[0].write_bytes(content)
+    with pytest.warns(fnn.CheckpointWarning):
+        assert restored(checkpoints, best=True) == (30, 3)
+
+
+def test_a_file_that_was_put_into_the_folder_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = fill(tmp_path, 1)
+    fnn.save(tmp_path / "000009-step-9.safetensors", tree(9), note={"metrics": 5})
+    with pytest.warns(fnn.CheckpointWarning, match=r"was not saved by fnn\.Checkpoints"):
+        assert restored(checkpoints) == (10, 1)

@@ -170,3 +170,18 @@ def test_a_file_that_is_overwritten_is_whole_at_every_moment(tmp_path: Path) -> 
         found = fnn.load(tmp_path / "a")["w"]
         assert (found == found[0]).all()
         assert int(found[0]) >= max(steps)
+
+
+def test_an_error_of_the_disk_in_the_middle_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, calls = os.fsync, []
+
+    def failing(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(fnn.CheckpointError, match="Input/output error"):
+        fnn.save(tmp_path / "a", {str(number): np.zeros(100_000) for number in range(8)})
+    assert not (tmp_path / "a").exists()

@@ -236,3 +236,19 @@ def test_what_would_fail_after_the_first_epoch_fails_before_it(tmp_path: Any) ->
         fit(checkpoints=fnn.Checkpoints(tmp_path, best="validation/loss"), log=never)
     with pytest.raises(fnn.LayerError, match="kernel"):
         fit(validation=(X[:, :2], Y), log=never)
+
+
+def test_gradients_that_are_not_finite_are_told_where_all_steps_are_skipped() -> None:
+    objective = fnn.supervised(NET, lambda y, target: jnp.sqrt(jnp.sum(y * 0, -1)))
+    with pytest.raises(fnn.NonFiniteError, match=r"the gradients of step \d are not finite"):
+        fit(objective=objective, epochs=20, non_finite="skip")
+    batches = [(X[:8] * np.nan, Y[:8])] * 3
+    with pytest.raises(fnn.NonFiniteError):
+        fit(data=batches, epochs=20, non_finite="skip")
+
+
+def test_batches_have_their_own_number_of_epochs() -> None:
+    batches = fnn.batches((X, Y), 8, key=jax.random.key(0), epochs=2)
+    assert int(fit(data=batches, epochs=2)[0].step) == 10
+    with pytest.raises(ValueError, match="10 steps, and 3 epochs are 15"):
+        fit(data=batches, epochs=3)

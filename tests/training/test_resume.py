@@ -16,6 +16,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.training import job
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(20, 3)).astype(np.float32)
@@ -200,3 +201,43 @@ def test_sigterm_saves_and_exits_as_schedulers_expect(tmp_path: Path) -> None:
     assert process.returncode == 143
     assert "done" not in out
     assert fnn.Checkpoints(tmp_path).steps()
+
+
+def test_interrupting_a_validation_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: list[bytes]
+) -> None:
+    evaluate, calls = job.evaluate, []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "evaluate", interrupted)
+        fit(tmp_path)
+    assert bits(fit(tmp_path)) == uninterrupted
+
+
+def test_the_key_of_the_checkpoint_goes_on_shuffling(tmp_path: Path, monkeypatch: Any, uninterrupted: Any) -> None:
+    killed_after(7, tmp_path, monkeypatch)
+    other = fnn.train_init(NET, OPTIMIZER, jax.random.key(99), X)
+    monkeypatch.setattr(sys.modules[__name__], "start", lambda: other)
+    assert bits(fit(tmp_path)) == uninterrupted
+
+
+def test_metrics_belong_to_the_state_they_are_saved_with(tmp_path: Path) -> None:
+    checkpoints = fnn.Checkpoints(tmp_path, keep=9, best="validation/loss", every=2)
+    fnn.fit(
+        OBJECTIVE, OPTIMIZER, start(), (X, Y), batch_size=4, epochs=2, validation=(X, Y), checkpoints=checkpoints,
+        progress=False,
+    )  # fmt: skip
+    assert checkpoints.steps() == [2, 4, 5, 6, 8, 10]
+    assert checkpoints.best_step() in (5, 10)
+
+
+def test_other_measurements_are_refused(tmp_path: Path) -> None:
+    fit(tmp_path, epochs=1)
+    with pytest.raises(fnn.MisfitError, match=r"validation +- +True"):
+        fit(tmp_path, validation=None)
