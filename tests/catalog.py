@@ -86,7 +86,6 @@ CATALOG = [
     Row("sinusoidal_positions", lambda: fnn.sinusoidal_positions(), (SEQUENCE,)),
     Row("feed_forward", lambda: fnn.feed_forward(6, gated=True, rate=0.3), (SEQUENCE,)),
     Row("experts", lambda: fnn.experts(fnn.feed_forward(6), 3), (SEQUENCE,), by_example=False),
-    Row("encoder", lambda: fnn.encoder(2, 2, 6, causal=True), (SEQUENCE,)),
     Row("layer_norm", lambda: fnn.layer_norm(), (SEQUENCE,)),
     Row("rms_norm", lambda: fnn.rms_norm(), (SEQUENCE,)),
     Row("group_norm", lambda: fnn.group_norm(2), (IMAGES,)),
