@@ -14,10 +14,10 @@ from fnn.data import Batches
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluate
 from fnn.training.faults import NonFiniteError, find_non_finite
-from fnn.training.logs import Logger, means
+from fnn.training.logs import Logger, Metrics, join, means
 from fnn.training.loop import Report, Step, reports
 from fnn.training.progress import Progress
-from fnn.training.resume import TERMINATED, Metrics, Past, history, join, keep, resume
+from fnn.training.resume import TERMINATED, Past, history, keep, resume
 from fnn.training.step import Objective, TrainState, all_finite
 
 STEPS_PER_REPORT = 16  # of an iterable: so many batches are kept to explain a loss that is not finite

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 Log = Callable[[int, dict[str, float]], None]
+Metrics = dict[str, np.ndarray]
 
 
 def jsonl_log(file: str | Path) -> Log:
@@ -124,6 +125,11 @@ def tensorboard_log(folder: str | Path) -> Log:
     return log
 
 
+def join(seen: Sequence[Metrics]) -> Metrics:
+    """The metrics of all steps in one array each."""
+    return {name: np.concatenate([metrics[name] for metrics in seen]) for name in (seen[0] if seen else {})}
+
+
 def means(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Means over steps in float64, without those that were skipped, which are counted."""
     if "skipped" not in metrics:
@@ -143,7 +149,7 @@ class Logger:
             raise ValueError(f"log_every must be a positive number of steps, got {every}")
         self._logs, self._every = ((logs,) if callable(logs) else tuple(logs)), every
 
-    def steps(self, step: int, seen: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def steps(self, step: int, seen: Sequence[Metrics]) -> None:
         """Tell of every so many steps of an epoch; ``seen`` are its metrics, of which the last are new."""
         if not self._logs or self._every is None:
             return
@@ -152,7 +158,7 @@ class Logger:
         ends = [end for end in range(self._every, done + 1, self._every) if end > done - new]
         if not ends:
             return
-        joined = {name: np.concatenate([metrics[name] for metrics in seen]) for name in seen[0]}
+        joined = join(seen)
         for end in ends:
             part = {name: values[end - self._every : end] for name, values in joined.items()}
             self.row(step - done + end, means(part))

@@ -19,12 +19,11 @@ from fnn.core.layer import Layer
 from fnn.core.specs import show
 from fnn.data import Batches
 from fnn.training.early_stopping import Patience
+from fnn.training.logs import Metrics, join
 from fnn.training.step import TrainState
 
 TERMINATED = 143  # the exit status of a process that SIGTERM ended, as schedulers know it
 SAMPLED = 64  # rows of the data that are compared
-
-Metrics = dict[str, np.ndarray]
 
 
 class Past(NamedTuple):
@@ -145,11 +144,6 @@ def _sample(data: Any) -> str:
         places = np.linspace(0, len(leaf) - 1, min(SAMPLED, len(leaf)), dtype=np.int32)
         found = zlib.crc32(np.ascontiguousarray(leaf[places]).tobytes(), found)
     return f"{found:08x}"
-
-
-def join(seen: Sequence[Metrics]) -> Metrics:
-    """The metrics of all steps in one array each."""
-    return {name: np.concatenate([metrics[name] for metrics in seen]) for name in (seen[0] if seen else {})}
 
 
 def history(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
