@@ -124,3 +124,26 @@ from fnn.training.faults import NonFiniteError as NonFiniteError
 from fnn.training.check import Finding as Finding, check as check
 from fnn.training.watch import learning_rate as learning_rate, norms as norms
 from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensorboard_log as tensorboard_log
+
+# Studies: many trainings as few compiled programs.
+from fnn.studies.space import (
+    choice as choice,
+    grid as grid,
+    integer as integer,
+    log_uniform as log_uniform,
+    normal as normal,
+    sobol as sobol,
+    table as table,
+    uniform as uniform,
+)
+from fnn.studies.folds import (
+    Folds as Folds,
+    k_fold as k_fold,
+    leave_one_out as leave_one_out,
+    shuffle_split as shuffle_split,
+    time_series as time_series,
+)
+from fnn.studies.halving import halving as halving
+from fnn.studies.trial import Trial as Trial
+from fnn.studies.result import StudyResult as StudyResult
+from fnn.studies.study import study as study

@@ -4,8 +4,9 @@ import re
 import signal
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -75,7 +76,7 @@ def resume(checkpoints: Checkpoints, fresh: Past, identity: dict[str, str], back
     found = checkpoints.restore(like, back=back)
     if found is None:
         return None
-    _compare(checkpoints, identity, found.note["of"])
+    compare(checkpoints.folder, identity, found.note["of"])
     tree, patience = found.tree, found.note["patience"]
     return Past(
         run=tree["run"],
@@ -87,13 +88,14 @@ def resume(checkpoints: Checkpoints, fresh: Past, identity: dict[str, str], back
     )
 
 
-def _compare(checkpoints: Checkpoints, now: dict[str, str], then: dict[str, str]) -> None:
+def compare(folder: Path, now: Mapping[str, str], then: Mapping[str, str]) -> None:
+    """Refuse to go on with what another run wrote, and say what differs."""
     rows = [(name, *_shorten(now.get(name, "-"), then.get(name, "-"))) for name in {**now, **then}]
     rows = [row for row in rows if row[1] != row[2]]
     if rows:
         table = show_table(("of the run", "now", "when it was saved"), rows)
         raise MisfitError(
-            checkpoints.folder,
+            folder,
             f"its run differs from this one\n{table}\n  Choose another folder, or make them equal; to train something "
             "else from its weights, read them by fnn.load.",
         )

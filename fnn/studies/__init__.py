@@ -1,0 +1,1 @@
+"""Studies: many trainings as few compiled programs."""

@@ -1,0 +1,256 @@
+"""A study from its first run to its last: groups of one static choice, rungs, the folder, progress."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fnn.studies.engine import Engine, choose
+from fnn.studies.folder import StudyFolder
+from fnn.studies.halving import Halving
+from fnn.studies.progress import StudyProgress
+from fnn.studies.result import ranked, scores_of, value_of
+from fnn.studies.runs import OVER, Run, RunId
+from fnn.studies.schedule import Schedule, Store
+from fnn.studies.space import Configuration, Space, show
+from fnn.studies.trial import Place, Program, Table
+from fnn.training.early_stopping import EarlyStopping
+
+SNAPSHOT = 30.0  # seconds between two writings of what is in the middle
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stays while a study runs; the arguments of `fnn.study`, checked.
+
+    Attributes:
+        trial: The user's function.
+        space: Where configurations come from.
+        table: The data.
+        key: The study's key.
+        seeds: How many.
+        folds: How many.
+        batch_size: Rows of a batch, for the static hyperparameters of a configuration.
+        steps: Steps of a configuration.
+        every: Steps between measurements.
+        monitor: Name of the measurement that is compared.
+        maximize: Whether larger is better.
+        at: Whether a run's value is its best measurement or its last.
+        rule: Early stopping of each run.
+        halving: Successive halving.
+        keep: Of how many trials parameters are kept, or ``"all"``.
+        predictions: Whether outputs for held-out rows are.
+        mode: How networks are trained side by side.
+        width: How many.
+        mesh: Devices to spread them over.
+    """
+
+    trial: Callable[[dict[str, Any]], Any]
+    space: Space
+    table: Table
+    key: jax.Array
+    seeds: int
+    folds: int
+    batch_size: Callable[[Configuration], int]
+    steps: Callable[[Configuration], int]
+    every: int
+    monitor: str
+    maximize: bool
+    at: Literal["best", "last"]
+    rule: EarlyStopping | None
+    halving: Halving | None
+    keep: int | Literal["all"]
+    predictions: bool
+    mode: str
+    width: int | Literal["auto"]
+    mesh: Mesh | None
+
+    def static(self, configuration: Configuration) -> Configuration:
+        """The hyperparameters that change shapes or code."""
+        return {name: configuration[name] for name in self.space.static}
+
+    def traced(self, configuration: Configuration) -> dict[str, Any]:
+        """The others, as scalars with a dtype."""
+        return {name: scalar(value) for name, value in configuration.items() if name not in self.space.static}
+
+    def program(self, configuration: Configuration) -> Program:
+        """The pure functions for a configuration and all that share its static choices."""
+        static = self.static(configuration)
+        keeps_best = self.at == "best" and (self.keep == "all" or self.keep > 0 or self.predictions)
+        size = self.batch_size(static)
+        return Program(self.trial, static, size, self.monitor, 1 if self.maximize else -1, keeps_best)
+
+
+@dataclass
+class Study:
+    """What grows while a study runs."""
+
+    settings: Settings
+    progress: StudyProgress
+    folder: StudyFolder | None
+    asked: Callable[[], bool]
+    configurations: list[Configuration] = field(default_factory=list)
+    runs: dict[RunId, Run] = field(default_factory=dict)
+    store: Store = field(default_factory=Store)
+    engines: dict[str, Engine] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    _written: float = field(default_factory=time.monotonic)
+
+    def label(self, trial: int) -> str:
+        """The static choices of a trial, as a name."""
+        static = self.settings.static(self.configurations[trial])
+        return ", ".join(f"{name}={show(value)}" for name, value in static.items())
+
+    def conduct(self, trials: Sequence[int]) -> bool:
+        """Train these trials to their ends; False where a signal asked to stop before."""
+        settings = self.settings
+        ids = [RunId(n, seed, part) for n in trials for seed in range(settings.seeds) for part in range(settings.folds)]
+        for run_id in ids:
+            self.runs.setdefault(run_id, Run(run_id))
+        ends = {trial: settings.steps(self.configurations[trial]) for trial in trials}
+        rungs = [max(ends.values())]
+        if settings.halving is not None:
+            rungs = settings.halving.rungs(rungs[0], settings.every)
+        left = list(trials)
+        for number, rung in enumerate(rungs):
+            is_last = number == len(rungs) - 1
+            budgets = {trial: min(rung, ends[trial]) for trial in left}
+            if not self._train(left, budgets, stays=not is_last):
+                return False
+            if not is_last:
+                left = self._halve(left, rung)
+        self._write({})
+        return True
+
+    def _train(self, trials: Sequence[int], budgets: dict[int, int], stays: bool) -> bool:
+        """Train the runs of trials to their budgets, a group after another."""
+        groups: dict[str, list[int]] = {}
+        for trial in trials:
+            groups.setdefault(self.label(trial), []).append(trial)
+        for label, members in groups.items():
+            runs = [run for run in self._of(members) if self._goes_on(run, budgets)]
+            if not runs:
+                continue
+            engine = self._engine(label, runs)
+            schedule = Schedule(
+                engine,
+                lambda trial: self.settings.traced(self.configurations[trial]),
+                self.settings.every,
+                self.settings.rule,
+                self.settings.keep == "all" or self.settings.keep > 0,
+                self.settings.predictions,
+                self.store,
+            )
+            for ended in schedule.train(runs, lambda run: budgets[run.id.trial], stays):
+                if ended:
+                    self._prune()
+                self.progress.update(self.runs.values(), self.configurations)
+                if self.asked():
+                    self._write(schedule.running())
+                    return False
+                if self.folder is not None and time.monotonic() - self._written > SNAPSHOT:
+                    self._write(schedule.running())
+        return True
+
+    def _goes_on(self, run: Run, budgets: dict[int, int]) -> bool:
+        """Whether a run has steps to do; one whose state is lost begins anew."""
+        if run.status in ("stopped", "evicted", "diverged") or run.step >= budgets[run.id.trial]:
+            return False
+        if run.step and run.id not in self.store.parked:
+            self.runs[run.id] = run = Run(run.id)
+        run.status = "waiting"
+        return True
+
+    def _of(self, trials: Sequence[int]) -> list[Run]:
+        wanted = set(trials)
+        return [run for run in self.runs.values() if run.id.trial in wanted]
+
+    def _halve(self, trials: list[int], rung: int) -> list[int]:
+        """Those of the trials that go on."""
+        assert self.settings.halving is not None
+        runs = self._of(trials)
+        scores = scores_of(runs, len(self.configurations), lambda run: value_at(run, rung, self.settings))
+        ranking = [trial for trial in ranked(scores, self.settings.maximize) if trial in set(trials)]
+        staying = set(ranking[: self.settings.halving.survivors(len(trials))])
+        for run in runs:
+            if run.id.trial not in staying:
+                self.store.parked.pop(run.id, None)
+                if run.status == "finished" and run.step <= rung:
+                    run.status = "evicted"
+        remark = f"after {rung} steps {len(staying)} of {len(trials)} trials go on"
+        self.progress.say(remark)
+        return sorted(staying)
+
+    def _engine(self, label: str, runs: Sequence[Run]) -> Engine:
+        if label in self.engines:
+            return self.engines[label]
+        settings, decided = self.settings, self.chosen.get(label)
+
+        def examples(width: int) -> Place:
+            some = [runs[number % len(runs)] for number in range(width)]
+            hps = [settings.traced(self.configurations[run.id.trial]) for run in some]
+            ints = lambda values: np.asarray(values, np.int32)
+            hp = {name: np.asarray([values[name] for values in hps]) for name in hps[0]}
+            seeds, folds = [run.id.seed for run in some], [run.id.fold for run in some]
+            return Place(hp, ints(seeds), ints(folds), ints([2**30] * width))
+
+        configuration = self.configurations[runs[0].id.trial]
+        mode, width = (decided["mode"], decided["width"]) if decided else (settings.mode, settings.width)
+        steps = sum(settings.steps(self.configurations[run.id.trial]) for run in runs)
+        engine, why = choose(
+            settings.program(configuration),
+            settings.table,
+            settings.key,
+            examples,
+            len(runs),
+            steps,
+            settings.every,
+            mode,
+            width,
+            settings.mesh,
+        )
+        self.engines[label] = engine
+        self.progress.say(f"{label}: {why}" if label else why)
+        if self.folder is not None:
+            self.folder.decide(label, engine.mode, engine.width)
+        return engine
+
+    def _prune(self) -> None:
+        """Drop the parameters of trials that can no longer be among the best."""
+        keep = self.settings.keep
+        if keep == "all" or not keep:
+            return
+        waiting = {run.id.trial for run in self.runs.values() if run.status not in OVER}
+        value = lambda run: value_of(run, self.settings.monitor, self.settings.at)
+        scores = scores_of(list(self.runs.values()), len(self.configurations), value)
+        over = [n for n in ranked(scores, self.settings.maximize) if n not in waiting and np.isfinite(scores[n])]
+        wanted = waiting | set(over[:keep])
+        self.store.kept = {run_id: tree for run_id, tree in self.store.kept.items() if run_id.trial in wanted}
+
+    def _write(self, running: dict[RunId, Any]) -> None:
+        if self.folder is not None:
+            states = {**self.store.parked, **running}
+            self.folder.write(list(self.runs.values()), states, self.store.kept, self.store.predictions)
+            self._written = time.monotonic()
+
+
+def value_at(run: Run, step: int, settings: Settings) -> float:
+    """What a run was worth after so many steps, also where it has gone on since."""
+    if run.status == "diverged" and run.step <= step:
+        return float("nan")
+    values = [value for at, value in zip(run.steps, run.measured.get(settings.monitor, [])) if at <= step]
+    finite = [value for value in values if np.isfinite(value)]
+    if settings.at == "last":
+        return float(values[-1]) if values else float("nan")
+    return float((max if settings.maximize else min)(finite, default=float("nan")))
+
+
+def scalar(value: Any) -> Any:
+    """A number as the scalar that is traced: float32, int32 or bool."""
+    value = np.asarray(value)
+    kinds = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
+    return kinds.get(value.dtype.kind, value.dtype.type)(value)

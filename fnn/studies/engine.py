@@ -1,0 +1,234 @@
+"""Trainings side by side: one executable of a fixed width for each static choice, and how it is chosen."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fnn.studies.trial import Lane, Place, Program, Table
+
+Mode = Literal["vmap", "loop", "sharded"]
+
+WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
+WIDTH = 512  # at most, elsewhere
+TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
+MEMORY = 0.5  # part of the device's free memory that the networks may take
+
+
+@dataclass
+class Engine:
+    """The compiled functions of one static choice, for ``width`` networks at a time.
+
+    Attributes:
+        program: The pure functions of one network.
+        mode: ``"vmap"``, ``"loop"`` (width 1: one network after another) or ``"sharded"``.
+        width: How many networks a call trains.
+        table: The data.
+        key: The study's key.
+        mesh: For ``"sharded"``: its first axis is that of the networks.
+    """
+
+    program: Program
+    mode: Mode
+    width: int
+    table: Table
+    key: jax.Array
+    mesh: Mesh | None = None
+    _compiled: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, places: Place) -> "Engine":
+        """Compile what training takes; ``places`` is an example."""
+        self._get("start", self.program.start, (None, 0, None), self.key, places, self.table)
+        lanes = self.specs(places)
+        self._get("advance", self.program.advance, (None, 0, 0, None, None), self.key, lanes, places, self.table, 1)
+        return self
+
+    def specs(self, places: Place) -> Lane:
+        """Shapes of the lanes."""
+        return jax.eval_shape(self._over(self.program.start, (None, 0, None)), self.key, places, self.table)
+
+    def start(self, places: Place) -> Lane:
+        """Lanes before their first step."""
+        return self._get("start", self.program.start, (None, 0, None), self.key, places, self.table)(
+            self.key, places, self.table
+        )
+
+    def advance(self, lanes: Lane, places: Place, steps: int) -> tuple[Lane, dict[str, Any]]:
+        """Train each lane for some steps and measure it; ``lanes`` is used up."""
+        args = (self.key, lanes, places, self.table, steps)
+        return self._get("advance", self.program.advance, (None, 0, 0, None, None), *args)(*args)
+
+    def predict(self, lanes: Lane, places: Place) -> Any:
+        """Outputs of each lane for the rows that its fold holds out."""
+        args = (lanes, places, self.table)
+        return self._get("predict", self.program.predict, (0, 0, None), *args)(*args)
+
+    def replace(self, lanes: Lane, new: Lane, which: np.ndarray) -> Lane:
+        """Lanes of which some are replaced."""
+        return self._get("replace", _replace, (0, 0, 0), lanes, new, which)(lanes, new, which)
+
+    def memory(self) -> int:
+        """Bytes that training takes beyond the data, as the compiler counts them; 0 where it does not."""
+        found = self._compiled["advance"].memory_analysis()
+        return 0 if found is None else int(found.temp_size_in_bytes + found.output_size_in_bytes)
+
+    def _get(self, name: str, function: Callable[..., Any], axes: Sequence[int | None], *args: Any) -> Any:
+        if name not in self._compiled:
+            # Only the lanes that come in are used up by going on.
+            donated = axes.index(0) if name == "advance" else None
+            jitted = jax.jit(self._over(function, axes), donate_argnums=() if donated is None else donated)
+            with explained():
+                self._compiled[name] = jitted.lower(*args).compile()
+        return self._compiled[name]
+
+    def _over(self, function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+        if self.mode == "loop":
+            return _of_one(function, axes)
+        mapped = jax.vmap(function, tuple(axes))
+        if self.mesh is None:
+            return mapped
+        name = self.mesh.axis_names[0]
+        specs = tuple(PartitionSpec() if axis is None else PartitionSpec(name) for axis in axes)
+        return jax.shard_map(mapped, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(name), check_vma=False)
+
+
+def _of_one(function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+    """The function itself, of lanes with a leading axis of 1."""
+    inner = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
+    outer = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+    return lambda *args: outer(function(*(arg if axis is None else inner(arg) for arg, axis in zip(args, axes))))
+
+
+def _replace(lane: Lane, new: Lane, which: jax.Array) -> Lane:
+    return jax.tree.map(lambda new, old: jnp.where(which, new, old), new, lane)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what to do where a trial needs the value of a hyperparameter while it is compiled."""
+    try:
+        yield
+    except Exception as error:
+        traced = isinstance(error, jax.errors.ConcretizationTypeError) or (
+            isinstance(error, TypeError | ValueError) and re.search(r"\b\w*Tracer|Traced<", str(error))
+        )
+        if not traced:
+            raise
+        raise ValueError(
+            "the trial needs the value of a hyperparameter while it is compiled, for a shape, a Python if or an int; "
+            "mark it as static, fnn.choice([...], static=True), so that each value gets a program of its own"
+        ) from error
+
+
+def choose(
+    program: Program,
+    table: Table,
+    key: jax.Array,
+    examples: Callable[[int], Place],
+    runs: int,
+    steps: int,
+    every: int,
+    mode: str,
+    width: int | Literal["auto"],
+    mesh: Mesh | None,
+) -> tuple[Engine, str]:
+    """Compile the trainings of one static choice in the way that is fastest here.
+
+    Args:
+        program: The pure functions of one network.
+        table: The data.
+        key: The study's key.
+        examples: ``examples(width)``: places, to compile for and to try.
+        runs: How many trainings there are.
+        steps: Steps of all of them together.
+        every: Steps between measurements.
+        mode: ``"vmap"``, ``"loop"`` or ``"auto"``.
+        width: How many side by side, or ``"auto"``.
+        mesh: Devices to spread them over, if any.
+
+    Returns:
+        The engine, and why it was chosen.
+    """
+    if mesh is not None:
+        size = mesh.shape[mesh.axis_names[0]]
+        width = _even(runs, WIDTHS.get(jax.default_backend(), WIDTH) * size) if width == "auto" else width
+        width = -(-width // size) * size
+        table = jax.device_put(table, NamedSharding(mesh, PartitionSpec()))
+        engine = Engine(program, "sharded", width, table, key, mesh).prepare(examples(width))
+        return engine, f"{width} networks at a time over {size} devices"
+    loop = Engine(program, "loop", 1, table, key)
+    if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
+        return loop.prepare(examples(1)), "one network after another"
+    began = time.perf_counter()
+    wide = _fitting(program, table, key, examples, runs, width)
+    compiling = time.perf_counter() - began
+    side_by_side = f"{wide.width} networks side by side"
+    if mode == "vmap":
+        return wide, side_by_side
+    seconds = _seconds(wide, examples(wide.width), every)
+    if seconds * steps < 2 * compiling:  # another program would take longer to compile than it could save
+        return wide, side_by_side
+    alone = _seconds(loop.prepare(examples(1)), examples(1), every)
+    chosen, other, ratio = (wide, "one after another", alone / seconds)
+    if alone < seconds:
+        chosen, other, ratio = (loop, "side by side", seconds / alone)
+    name = side_by_side if chosen is wide else "one network after another"
+    return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
+
+
+def _fitting(
+    program: Program, table: Table, key: jax.Array, examples: Any, runs: int, width: int | Literal["auto"]
+) -> Engine:
+    """An engine as wide as memory allows."""
+    if width != "auto":
+        return Engine(program, "vmap", width, table, key).prepare(examples(width))
+    room = free_memory() * MEMORY
+    one = Engine(program, "loop", 1, table, key).specs(examples(1))
+    bytes_of_one = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one) if hasattr(leaf.dtype, "itemsize")
+    )
+    most = min(WIDTHS.get(jax.default_backend(), WIDTH), max(1, int(room / (3 * bytes_of_one))))
+    while True:
+        engine = Engine(program, "vmap", _even(runs, most), table, key).prepare(examples(_even(runs, most)))
+        if engine.memory() <= room or engine.width == 1:
+            return engine
+        most = max(1, min(engine.width // 2, int(engine.width * room / engine.memory())))
+
+
+def _even(runs: int, most: int) -> int:
+    """The smallest width that takes no more calls than ``most`` would."""
+    return -(-runs // -(-runs // most))
+
+
+def free_memory() -> float:
+    """Bytes that the first device has left."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seconds(engine: Engine, places: Place, every: int) -> float:
+    """Seconds of one network's step, with its share of the measurements; a few steps are tried."""
+    lanes = engine.start(places)
+
+    def call(steps: int) -> float:
+        nonlocal lanes
+        began = time.perf_counter()
+        lanes, _ = engine.advance(lanes, places, steps)
+        jax.block_until_ready(lanes)
+        return time.perf_counter() - began
+
+    call(1)
+    measuring, steps = call(1), 2
+    while (taken := call(1 + steps)) - measuring < TRIED and steps < every:
+        steps = min(4 * steps, every)
+    return ((taken - measuring) / steps + measuring / every) / engine.width

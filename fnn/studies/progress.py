@@ -1,0 +1,73 @@
+"""What a person sees of a study: remarks, a bar on a terminal, and a few rows elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from fnn.studies.runs import OVER, Run
+from fnn.studies.space import Configuration
+
+ROWS = 10  # where there is no terminal
+
+
+class StudyProgress:
+    """A live bar on a terminal, plain rows elsewhere, nothing when not shown.
+
+    Attributes:
+        remarks: What was said, shown or not.
+    """
+
+    def __init__(self, steps: int, value: Callable[[Run], float], monitor: str, maximize: bool, *, shown: bool):
+        self.remarks: list[str] = []
+        self._steps, self._value, self._monitor, self._maximize = steps, value, monitor, maximize
+        self._shown, self._began, self._next = shown, time.perf_counter(), 1
+        self._done_before: int | None = None
+        self._bar = tqdm(
+            total=steps,
+            unit=" steps",
+            unit_scale=True,
+            leave=False,
+            dynamic_ncols=True,
+            smoothing=0,
+            disable=not (shown and sys.stderr.isatty()),
+            bar_format="{desc}|{bar:20}| {percentage:3.0f}%, {rate_noinv_fmt}, {remaining} left{postfix}",
+        )
+
+    def say(self, remark: str) -> None:
+        """Keep a remark, and print it without breaking the bar."""
+        self.remarks.append(remark)
+        if self._shown:
+            tqdm.write(remark, file=sys.stdout)
+            sys.stdout.flush()
+
+    def update(self, runs: Iterable[Run], configurations: Sequence[Configuration]) -> None:
+        """Tell of the runs as they are now; one that ended early has no steps left to do."""
+        runs = list(runs)
+        over = [run for run in runs if run.status in OVER]
+        done = sum(run.step for run in runs)
+        if self._done_before is None:  # the rate starts after the first call, which compiles
+            self._done_before, self._began = done, time.perf_counter()
+        if not self._shown:
+            return
+        text = f"{len(over)} of {len(runs)} runs"
+        values = np.array([self._value(run) for run in runs])
+        if np.isfinite(values).any():
+            chosen = (np.nanargmax if self._maximize else np.nanargmin)(values)
+            text += f", {self._monitor} {values[chosen]:.4f} of trial {runs[chosen].id.trial}"
+        left = sum(1 for run in runs if run.status not in OVER)
+        if not self._bar.disable:
+            self._bar.set_description_str(f"{text} ", refresh=False)
+            self._bar.n = min(done, self._steps)
+            self._bar.refresh()
+        elif done * ROWS >= self._next * self._steps or not left:
+            self._next = done * ROWS // max(self._steps, 1) + 1
+            seconds = time.perf_counter() - self._began
+            tqdm.write(f"{text}, {seconds:.0f} s", file=sys.stdout)
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()

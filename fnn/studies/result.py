@@ -1,0 +1,251 @@
+"""What a study found."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.combinators import parallel
+from fnn.core.layer import Layer
+from fnn.studies.runs import Run, RunId
+from fnn.studies.space import Configuration, Space, show
+from fnn.studies.statistics import Comparison, Interval, compare, importance, interval
+
+
+class Network(NamedTuple):
+    """A trained network, ready to apply.
+
+    Attributes:
+        net: The layer.
+        params: Its parameters.
+        state: Its state.
+    """
+
+    net: Layer
+    params: Any
+    state: Any
+
+
+class Best(NamedTuple):
+    """One configuration of a study.
+
+    Attributes:
+        trial: Its number.
+        configuration: Its hyperparameters by name.
+        score: Mean of its runs' values.
+    """
+
+    trial: int
+    configuration: Configuration
+    score: float
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found; made by `fnn.study`.
+
+    A trial is a configuration, a run is one training of it: a trial with a seed and a fold.
+
+    Attributes:
+        space: Where the configurations come from.
+        configurations: One for each trial.
+        runs: One for each training, by trial, seed and fold: its status, steps and measurements.
+        monitor: Name of the measurement that is compared.
+        maximize: Whether larger is better.
+        at: Whether a run's value is its ``"best"`` measurement or its ``"last"``.
+        networks: Builds the network of a configuration.
+        kept: Parameters and state of the runs that were kept.
+        predictions: ``(trials, seeds, rows, ...)``: for each row of the data the output of the network that did not
+            see it, NaN where there is none; None where they were not wanted.
+        remarks: What was chosen and noticed on the way, as it was printed.
+    """
+
+    space: Space
+    configurations: list[Configuration]
+    runs: list[Run]
+    monitor: str
+    maximize: bool
+    at: str
+    networks: Callable[[Configuration], Layer] = field(repr=False)
+    kept: dict[RunId, Any] = field(repr=False)
+    predictions: np.ndarray | None = field(repr=False)
+    remarks: list[str] = field(repr=False)
+
+    def values(self) -> np.ndarray:
+        """The value of each run, ``(runs,)``; NaN for one that has none or diverged."""
+        return np.array([self._value(run) for run in self.runs])
+
+    def scores(self) -> np.ndarray:
+        """The mean of each trial's values over its seeds and folds, ``(trials,)``; NaN where one is."""
+        return scores_of(self.runs, len(self.configurations), self._value)
+
+    def order(self) -> list[int]:
+        """Numbers of the trials, the best first; those without a score come last."""
+        return ranked(self.scores(), self.maximize)
+
+    def best(self) -> Best:
+        """The trial with the best score.
+
+        Raises:
+            ValueError: when no trial has one: all diverged, or the study was interrupted.
+        """
+        return self.top(1)[0]
+
+    def top(self, count: int) -> list[Best]:
+        """The trials with the best scores, the best first.
+
+        Raises:
+            ValueError: when fewer have one.
+        """
+        scores = self.scores()
+        order = [trial for trial in self.order() if np.isfinite(scores[trial])]
+        if not 1 <= count <= len(order):
+            raise ValueError(f"top({count}) of {len(order)} trials with a score; {self.counted()}")
+        return [Best(trial, self.configurations[trial], float(scores[trial])) for trial in order[:count]]
+
+    def curves(self, name: str) -> np.ndarray:
+        """A measurement over time, ``(runs, measurements)``, NaN after a run's end."""
+        names = list(dict.fromkeys(name for run in self.runs for name in run.measured))
+        if name not in names:
+            raise ValueError(f"{name!r} was not measured; there is {', '.join(names) or 'nothing'}")
+        return _ragged([run.measured.get(name, []) for run in self.runs])
+
+    def steps(self) -> np.ndarray:
+        """The step of each measurement, ``(runs, measurements)``, NaN after a run's end."""
+        return _ragged([run.steps for run in self.runs])
+
+    def network(self, trial: int | None = None, seed: int = 0, fold: int = 0) -> Network:
+        """A trained network.
+
+        Args:
+            trial: Number of the trial. None: the best.
+            seed: Number of its seed.
+            fold: Number of its fold.
+
+        Raises:
+            ValueError: when its parameters were not kept.
+        """
+        chosen = RunId(self.best().trial if trial is None else trial, seed, fold)
+        if chosen not in self.kept:
+            trials = sorted({run.trial for run in self.kept})
+            raise ValueError(
+                f"the parameters of {chosen} were not kept; those of trials {trials} were: "
+                "give keep='all', or keep=k for the k best, to fnn.study"
+            )
+        params, state = self.kept[chosen]
+        return Network(self.networks(self.configurations[chosen.trial]), params, state)
+
+    def ensemble(self, count: int = 1, *, join: Callable[..., Any] | None = None) -> Network:
+        """The networks of the best trials, of all their seeds and folds, as one network.
+
+        Args:
+            count: How many trials; their parameters must have been kept.
+            join: ``join(y_0, y_1, ...)`` of the outputs. None: their mean. ``lambda *ys: jnp.stack(ys)`` gives all.
+        """
+        members = {}
+        for best in self.top(count):
+            for run in (run for run in self.runs if run.id.trial == best.trial):
+                members[f"trial{best.trial}_seed{run.id.seed}_fold{run.id.fold}"] = self.network(*run.id)
+        join = join or (lambda *ys: jnp.mean(jnp.stack(ys), axis=0))
+        owned = lambda part: {name: getattr(one, part) for name, one in members.items() if getattr(one, part)}
+        return Network(
+            parallel(join=join, **{name: one.net for name, one in members.items()}), owned("params"), owned("state")
+        )
+
+    def interval(self, trial: int, confidence: float = 0.95) -> Interval:
+        """Mean of a trial's values over seeds and folds, with its confidence interval.
+
+        Folds share rows to train on, so that over them it is too narrow.
+        """
+        return interval(self._of(trial), confidence)
+
+    def compare(self, a: int, b: int, confidence: float = 0.95) -> Comparison:
+        """Two trials on the same seeds and folds: the mean of their paired differences, with its interval."""
+        return compare(self._of(a), self._of(b), confidence)
+
+    def importance(self) -> dict[str, float]:
+        """The share of each hyperparameter in what can be said of the scores, the largest first; needs scikit-learn."""
+        return importance(self.space.dimensions, self.configurations, self.scores())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """For each run its numbers, hyperparameters and measurements, for any logger."""
+        for run in self.runs:
+            named = {"hyperparameters": self.configurations[run.id.trial], "value": self._value(run)}
+            yield {**run.record(), **named}
+
+    def to_pandas(self) -> Any:
+        """A table with one row for each run: numbers, status, value, steps, hyperparameters; needs pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        rows = [
+            {**run.id._asdict(), "status": run.status, self.monitor: self._value(run), "step": run.step}
+            | {"best_step": run.best_step, **self.configurations[run.id.trial]}
+            for run in self.runs
+        ]
+        return pandas.DataFrame(rows)
+
+    def __str__(self) -> str:
+        scores = self.scores()
+        many = len(self.runs) > len(self.configurations)
+        lines = [f"{self.counted()}; {'largest' if self.maximize else 'smallest'} {self.monitor} first"]
+        names = list(self.space.dimensions)
+        rows = [["trial", self.monitor, *([] if not many else ["95% interval"]), *names]]
+        for trial in [trial for trial in self.order() if np.isfinite(scores[trial])][:10]:
+            about = self.interval(trial)
+            spread = [f"{about.low:.4f} to {about.high:.4f}"] if many else []
+            rows.append(
+                [str(trial), f"{scores[trial]:.4f}", *spread, *(show(self.configurations[trial][n]) for n in names)]
+            )
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        return "\n".join(lines)
+
+    def _value(self, run: Run) -> float:
+        return value_of(run, self.monitor, self.at)
+
+    def _of(self, trial: int) -> list[float]:
+        if not 0 <= trial < len(self.configurations):
+            raise ValueError(f"trial {trial} of {len(self.configurations)}")
+        return [self._value(run) for run in self.runs if run.id.trial == trial]
+
+    def counted(self) -> str:
+        counts = {
+            status: sum(run.status == status for run in self.runs) for run in self.runs for status in [run.status]
+        }
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        return f"{len(self.configurations)} trials, {len(self.runs)} runs: {listed}"
+
+
+def value_of(run: Run, monitor: str, at: str) -> float:
+    """What a run is worth: NaN if it diverged."""
+    if run.status == "diverged":
+        return float("nan")
+    return run.best_value if at == "best" else run.last(monitor)
+
+
+def scores_of(runs: Sequence[Run], trials: int, value: Callable[[Run], float]) -> np.ndarray:
+    """Mean values of each trial's runs."""
+    totals, counts = np.zeros(trials), np.zeros(trials)
+    for run in runs:
+        totals[run.id.trial] += value(run)
+        counts[run.id.trial] += 1
+    return totals / np.where(counts == 0, np.nan, counts)
+
+
+def ranked(scores: np.ndarray, maximize: bool) -> list[int]:
+    """Places of the scores, the best first, equal ones by number, NaN last."""
+    return np.argsort(-scores if maximize else scores, kind="stable").tolist()
+
+
+def _ragged(rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    width = max(map(len, rows), default=0)
+    shape = next((np.shape(row[0]) for row in rows if len(row)), ())
+    full = np.full((len(rows), width, *shape), np.nan)
+    for target, row in zip(full, rows):
+        if len(row):
+            target[: len(row)] = row
+    return full

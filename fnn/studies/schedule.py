@@ -1,0 +1,193 @@
+"""Which training goes on when: lanes of a fixed number are filled, advanced, read and filled again."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.studies.engine import Engine
+from fnn.studies.runs import OVER, Run, RunId
+from fnn.studies.trial import Lane, Place
+from fnn.training.early_stopping import EarlyStopping
+
+Tree = Any
+
+
+@dataclass
+class Store:
+    """What lies on the host.
+
+    Attributes:
+        parked: States of runs that wait to go on.
+        kept: Parameters and state of runs that are over, as they are wanted.
+        predictions: Outputs for the held-out rows of runs that are over, where they are wanted.
+    """
+
+    parked: dict[RunId, Lane] = field(default_factory=dict)
+    kept: dict[RunId, Tree] = field(default_factory=dict)
+    predictions: dict[RunId, Tree] = field(default_factory=dict)
+
+
+@dataclass
+class Schedule:
+    """The loop over lanes of one engine.
+
+    Attributes:
+        engine: What trains.
+        hp: The traced hyperparameters of each trial by name.
+        every: Steps between measurements.
+        rule: Early stopping of each run, if any.
+        wants_kept: Whether the parameters of runs that are over are read.
+        wants_predictions: Whether their outputs for held-out rows are.
+        store: Where that goes.
+    """
+
+    engine: Engine
+    hp: Callable[[int], dict[str, Any]]
+    every: int
+    rule: EarlyStopping | None
+    wants_kept: bool
+    wants_predictions: bool
+    store: Store
+    _lanes: Any = None
+    _slots: list[Run | None] = field(default_factory=list)
+
+    def train(self, runs: Sequence[Run], budget: Callable[[Run], int], stays: bool) -> Iterator[list[Run]]:
+        """Train runs up to their budgets.
+
+        Args:
+            runs: Those that are to go on; a state in ``store.parked`` is where one stands.
+            budget: Steps after which a run is done.
+            stays: Whether a run that reached its budget may go on later: then its state is parked.
+
+        Yields:
+            After each call of the executable the runs that ended in it.
+        """
+        queue = deque(run for run in runs if run.status not in OVER)
+        self._lanes, self._slots = None, [None] * self.engine.width
+        while queue or any(self._slots):
+            self._fill(queue)
+            places = self._places(self._slots, budget)
+            self._lanes, measured = self.engine.advance(self._lanes, places, self.every)
+            lanes = self._lanes
+            read = (measured, lanes.step, lanes.finite, lanes.best_value, lanes.best_step)
+            over = self._read(jax.device_get(read), budget)
+            if over:
+                self._harvest(lanes, places, over, stays)
+                self._slots = [None if number in over else run for number, run in enumerate(self._slots)]
+            yield list(over.values())
+
+    def running(self) -> dict[RunId, Lane]:
+        """States of the runs that are in the lanes now."""
+        if self._lanes is None:
+            return {}
+        host = to_host(self._lanes)
+        return {run.id: at(host, number) for number, run in enumerate(self._slots) if run is not None}
+
+    def _fill(self, queue: deque[Run]) -> None:
+        """Give free lanes to runs that wait."""
+        free = [number for number, run in enumerate(self._slots) if run is None]
+        filled = {number: queue.popleft() for number in free if queue}
+        for number, run in filled.items():
+            self._slots[number], run.status = run, "running"
+        parked = {number: run for number, run in filled.items() if run.id in self.store.parked}
+        fresh = [number for number in filled if number not in parked]
+        if fresh or self._lanes is None:
+            self._replace(self.engine.start(self._places(self._slots, lambda run: 0)), fresh)
+        if parked:
+            self._replace(self._unpark(parked), list(parked))
+
+    def _replace(self, new: Lane, numbers: list[int]) -> None:
+        if self._lanes is None or len(numbers) == self.engine.width:
+            self._lanes = new
+            return
+        which = np.zeros(self.engine.width, bool)
+        which[numbers] = True
+        self._lanes = self.engine.replace(self._lanes, new, which)
+
+    def _places(self, slots: Sequence[Run | None], budget: Callable[[Run], int]) -> Place:
+        """An empty lane repeats a neighbour's place with no step to do."""
+        example = next(run for run in slots if run is not None)
+        chosen = [run or example for run in slots]
+        each = [self.hp(run.id.trial) for run in chosen]
+        hp = {name: np.asarray([values[name] for values in each]) for name in each[0]}
+        ints = lambda values: np.asarray(values, np.int32)
+        budgets = [0 if run is None else budget(run) for run in slots]
+        return Place(hp, ints([run.id.seed for run in chosen]), ints([run.id.fold for run in chosen]), ints(budgets))
+
+    def _read(self, found: Any, budget: Callable[[Run], int]) -> dict[int, Run]:
+        """Write down what was measured; the runs that are over, by lane."""
+        measured, steps, finite, best_value, best_step = found
+        over = {}
+        for number, run in enumerate(self._slots):
+            if run is None:
+                continue
+            step = int(steps[number])
+            if step > run.step:
+                run.add(step, {name: _number(values[number]) for name, values in measured.items()})
+                run.step, run.best_value, run.best_step = step, float(best_value[number]), int(best_step[number])
+                waited = run.has_waited(self.rule)
+            else:
+                waited = False
+            if not finite[number]:
+                run.status = "diverged"
+            elif waited:
+                run.status = "stopped"
+            elif step >= budget(run):
+                run.status = "finished"
+            if run.status != "running":
+                over[number] = run
+        return over
+
+    def _harvest(self, lanes: Lane, places: Place, over: dict[int, Run], stays: bool) -> None:
+        """Read what is wanted of the lanes that are over."""
+        if stays:
+            host = to_host(lanes)
+            self.store.parked |= {run.id: at(host, n) for n, run in over.items() if run.status == "finished"}
+        if self.wants_kept:
+            trees = to_host(lanes.best if self.engine.program.keeps_best else (lanes.params, lanes.state))
+            for number, run in over.items():
+                self.store.kept[run.id] = at(trees, number)
+        if self.wants_predictions:
+            outputs = to_host(self.engine.predict(lanes, places))
+            for number, run in over.items():
+                self.store.predictions[run.id] = at(outputs, number)
+
+    def _unpark(self, runs: dict[int, Run]) -> Lane:
+        """Lanes that hold the parked states at their numbers, and anything elsewhere."""
+        states = {number: self.store.parked.pop(run.id) for number, run in runs.items()}
+        some = next(iter(states.values()))
+        stacked = jax.tree.map(
+            lambda *leaves: np.stack(leaves), *(states.get(number, some) for number in range(self.engine.width))
+        )
+        return to_device(stacked, self._lanes)
+
+
+def to_host(tree: Tree) -> Tree:
+    """Arrays as NumPy's; typed keys as their data."""
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree))
+
+
+def to_device(tree: Tree, like: Tree) -> Tree:
+    """The same arrays on the device; ``like`` says which are keys."""
+
+    def put(leaf: np.ndarray, like: jax.Array) -> jax.Array:
+        if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jnp.asarray(leaf), impl=jax.random.key_impl(like))
+        return jnp.asarray(leaf, like.dtype)
+
+    return jax.tree.map(put, tree, like)
+
+
+def at(tree: Tree, number: int) -> Tree:
+    """One lane of NumPy arrays, with memory of its own."""
+    return jax.tree.map(lambda leaf: np.array(leaf[number]), tree)
+
+
+def _number(value: np.ndarray) -> Any:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)

@@ -1,0 +1,44 @@
+"""Shuffling without a table: the place of each row in a permutation is computed where it is needed."""
+
+import jax
+import jax.numpy as jnp
+
+ROUNDS = 32
+
+
+def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax.Array) -> jax.Array:
+    """Where a random permutation of ``0 .. size - 1`` takes ``positions``.
+
+    The swap-or-not shuffle: in each round every element may change places with its mirror image about a random point,
+    as a hash of the pair decides. So a batch costs its own rows alone, ``size`` may differ between networks that train
+    side by side, and no permutation is sorted or kept.
+
+    Args:
+        words: Random bits, ``(2 * ROUNDS,)`` uint32.
+        epoch: Which permutation, an integer.
+        positions: Elements, any shape, int32, each below ``size``.
+        size: How many elements are permuted, an integer.
+
+    Returns:
+        Their places, int32.
+
+    References:
+        Hoang, Morris and Rogaway, An enciphering scheme based on a card shuffle, CRYPTO 2012, arXiv:1208.1176.
+    """
+    size = jnp.asarray(size, jnp.int32)
+    mixed = _hash(words ^ _hash(jnp.asarray(epoch).astype(jnp.uint32)))
+    mirrors = (mixed[:ROUNDS] % size.astype(jnp.uint32)).astype(jnp.int32)
+    x = positions
+    for mirror, salt in zip(mirrors, mixed[ROUNDS:]):
+        image = mirror - x
+        image = jnp.where(image < 0, image + size, image)
+        swap = _hash(jnp.maximum(x, image).astype(jnp.uint32) ^ salt) >> 31
+        x = jnp.where(swap == 1, image, x)
+    return x
+
+
+def _hash(x: jax.Array) -> jax.Array:
+    """Mix 32 bits so that each depends on all: the constants are those of https://github.com/skeeto/hash-prospector."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
