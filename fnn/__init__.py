@@ -128,14 +128,12 @@ from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensor
 # Studies: many trainings as few compiled programs.
 from fnn.studies.space import (
     choice as choice,
-    grid as grid,
     integer as integer,
     log_uniform as log_uniform,
     normal as normal,
-    sobol as sobol,
-    table as table,
     uniform as uniform,
 )
+from fnn.studies.configurations import grid as grid, sobol as sobol, table as table
 from fnn.studies.folds import (
     Folds as Folds,
     k_fold as k_fold,

@@ -29,6 +29,7 @@ FLOORS = {
     "fnn.decoding": 2,
     "fnn.checkpoint": 2,
     "fnn.training": 3,
+    "fnn.studies": 4,
     "fnn.__main__": 4,
     "fnn.plot": 4,
 }

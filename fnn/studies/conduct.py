@@ -3,86 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import Mesh
 
+from fnn.studies.configurations import Configuration
 from fnn.studies.engine import Engine, choose
 from fnn.studies.folder import StudyFolder
-from fnn.studies.halving import Halving
 from fnn.studies.progress import StudyProgress
 from fnn.studies.result import ranked, scores_of, value_of
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.schedule import Schedule, Store
-from fnn.studies.space import Configuration, Space, show
-from fnn.studies.trial import Place, Program, Table
-from fnn.training.early_stopping import EarlyStopping
+from fnn.studies.settings import Settings
+from fnn.studies.space import show
+from fnn.studies.trial import Place
 
 SNAPSHOT = 30.0  # seconds between two writings of what is in the middle
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What stays while a study runs; the arguments of `fnn.study`, checked.
-
-    Attributes:
-        trial: The user's function.
-        space: Where configurations come from.
-        table: The data.
-        key: The study's key.
-        seeds: How many.
-        folds: How many.
-        batch_size: Rows of a batch, for the static hyperparameters of a configuration.
-        steps: Steps of a configuration.
-        every: Steps between measurements.
-        monitor: Name of the measurement that is compared.
-        maximize: Whether larger is better.
-        at: Whether a run's value is its best measurement or its last.
-        rule: Early stopping of each run.
-        halving: Successive halving.
-        keep: Of how many trials parameters are kept, or ``"all"``.
-        predictions: Whether outputs for held-out rows are.
-        mode: How networks are trained side by side.
-        width: How many.
-        mesh: Devices to spread them over.
-    """
-
-    trial: Callable[[dict[str, Any]], Any]
-    space: Space
-    table: Table
-    key: jax.Array
-    seeds: int
-    folds: int
-    batch_size: Callable[[Configuration], int]
-    steps: Callable[[Configuration], int]
-    every: int
-    monitor: str
-    maximize: bool
-    at: Literal["best", "last"]
-    rule: EarlyStopping | None
-    halving: Halving | None
-    keep: int | Literal["all"]
-    predictions: bool
-    mode: str
-    width: int | Literal["auto"]
-    mesh: Mesh | None
-
-    def static(self, configuration: Configuration) -> Configuration:
-        """The hyperparameters that change shapes or code."""
-        return {name: configuration[name] for name in self.space.static}
-
-    def traced(self, configuration: Configuration) -> dict[str, Any]:
-        """The others, as scalars with a dtype."""
-        return {name: scalar(value) for name, value in configuration.items() if name not in self.space.static}
-
-    def program(self, configuration: Configuration) -> Program:
-        """The pure functions for a configuration and all that share its static choices."""
-        static = self.static(configuration)
-        keeps_best = self.at == "best" and (self.keep == "all" or self.keep > 0 or self.predictions)
-        size = self.batch_size(static)
-        return Program(self.trial, static, size, self.monitor, 1 if self.maximize else -1, keeps_best)
 
 
 @dataclass
@@ -247,10 +183,3 @@ def value_at(run: Run, step: int, settings: Settings) -> float:
     if settings.at == "last":
         return float(values[-1]) if values else float("nan")
     return float((max if settings.maximize else min)(finite, default=float("nan")))
-
-
-def scalar(value: Any) -> Any:
-    """A number as the scalar that is traced: float32, int32 or bool."""
-    value = np.asarray(value)
-    kinds = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
-    return kinds.get(value.dtype.kind, value.dtype.type)(value)

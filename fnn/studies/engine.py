@@ -4,13 +4,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnn.studies.trial import Lane, Place, Program, Table
@@ -20,6 +20,8 @@ Mode = Literal["vmap", "loop", "sharded"]
 WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
 WIDTH = 512  # at most, elsewhere
 TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
+STARTING = ("start", (None, 0, None))  # of a program: a function, and which of its arguments each network has its own
+ADVANCING = ("advance", (None, 0, 0, None, None))
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
 
@@ -46,58 +48,61 @@ class Engine:
 
     def prepare(self, places: Place) -> "Engine":
         """Compile what training takes; ``places`` is an example."""
-        self._get("start", self.program.start, (None, 0, None), self.key, places, self.table)
-        lanes = self.specs(places)
-        self._get("advance", self.program.advance, (None, 0, 0, None, None), self.key, lanes, places, self.table, 1)
+        start = self._lower(*STARTING, self.key, places, self.table)
+        advance = self._lower(*ADVANCING, self.key, self.specs(places), places, self.table, 1)
+        with ThreadPoolExecutor(2) as pool:
+            compiled = pool.submit(_quickly, start)
+            self._compiled["advance"] = advance.compile()
+            self._compiled["start"] = compiled.result()
         return self
 
     def specs(self, places: Place) -> Lane:
         """Shapes of the lanes."""
-        return jax.eval_shape(self._over(self.program.start, (None, 0, None)), self.key, places, self.table)
+        return jax.eval_shape(self._over(*STARTING), self.key, places, self.table)
 
     def start(self, places: Place) -> Lane:
         """Lanes before their first step."""
-        return self._get("start", self.program.start, (None, 0, None), self.key, places, self.table)(
-            self.key, places, self.table
-        )
+        return self._compiled["start"](self.key, places, self.table)
 
     def advance(self, lanes: Lane, places: Place, steps: int) -> tuple[Lane, dict[str, Any]]:
         """Train each lane for some steps and measure it; ``lanes`` is used up."""
-        args = (self.key, lanes, places, self.table, steps)
-        return self._get("advance", self.program.advance, (None, 0, 0, None, None), *args)(*args)
+        return self._compiled["advance"](self.key, lanes, places, self.table, steps)
 
     def predict(self, lanes: Lane, places: Place) -> Any:
         """Outputs of each lane for the rows that its fold holds out."""
-        args = (lanes, places, self.table)
-        return self._get("predict", self.program.predict, (0, 0, None), *args)(*args)
-
-    def replace(self, lanes: Lane, new: Lane, which: np.ndarray) -> Lane:
-        """Lanes of which some are replaced."""
-        return self._get("replace", _replace, (0, 0, 0), lanes, new, which)(lanes, new, which)
+        if "predict" not in self._compiled:
+            self._compiled["predict"] = self._lower("predict", (0, 0, None), lanes, places, self.table).compile()
+        return self._compiled["predict"](lanes, places, self.table)
 
     def memory(self) -> int:
         """Bytes that training takes beyond the data, as the compiler counts them; 0 where it does not."""
         found = self._compiled["advance"].memory_analysis()
         return 0 if found is None else int(found.temp_size_in_bytes + found.output_size_in_bytes)
 
-    def _get(self, name: str, function: Callable[..., Any], axes: Sequence[int | None], *args: Any) -> Any:
-        if name not in self._compiled:
-            # Only the lanes that come in are used up by going on.
-            donated = axes.index(0) if name == "advance" else None
-            jitted = jax.jit(self._over(function, axes), donate_argnums=() if donated is None else donated)
-            with explained():
-                self._compiled[name] = jitted.lower(*args).compile()
-        return self._compiled[name]
+    def _lower(self, name: str, axes: Sequence[int | None], *args: Any) -> Any:
+        donated = axes.index(0) if name == "advance" else ()
+        with explained():
+            return jax.jit(self._over(name, axes), donate_argnums=donated).lower(*args)
 
-    def _over(self, function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+    def _over(self, name: str, axes: Sequence[int | None]) -> Callable[..., Any]:
+        """A function of one network as one of many; None among the axes is for what they share."""
+        function = getattr(self.program, name)
         if self.mode == "loop":
             return _of_one(function, axes)
         mapped = jax.vmap(function, tuple(axes))
         if self.mesh is None:
             return mapped
-        name = self.mesh.axis_names[0]
-        specs = tuple(PartitionSpec() if axis is None else PartitionSpec(name) for axis in axes)
-        return jax.shard_map(mapped, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(name), check_vma=False)
+        along = PartitionSpec(self.mesh.axis_names[0])
+        specs = tuple(PartitionSpec() if axis is None else along for axis in axes)
+        return jax.shard_map(mapped, mesh=self.mesh, in_specs=specs, out_specs=along, check_vma=False)
+
+
+def _quickly(lowered: Any) -> Any:
+    """Compile what runs once for each network: on a CPU LLVM would optimize it for longer than it ever runs."""
+    if jax.default_backend() == "cpu":
+        with suppress(jax.errors.JaxRuntimeError):  # the option is not for ever
+            return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+    return lowered.compile()
 
 
 def _of_one(function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
@@ -107,7 +112,8 @@ def _of_one(function: Callable[..., Any], axes: Sequence[int | None]) -> Callabl
     return lambda *args: outer(function(*(arg if axis is None else inner(arg) for arg, axis in zip(args, axes))))
 
 
-def _replace(lane: Lane, new: Lane, which: jax.Array) -> Lane:
+@jax.jit
+def replace(lane: Lane, new: Lane, which: jax.Array) -> Lane:
     return jax.tree.map(lambda new, old: jnp.where(which, new, old), new, lane)
 
 
@@ -168,7 +174,10 @@ def choose(
     if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
         return loop.prepare(examples(1)), "one network after another"
     began = time.perf_counter()
-    wide = _fitting(program, table, key, examples, runs, width)
+    if width == "auto":
+        wide = _fitting(program, table, key, examples, runs)
+    else:
+        wide = Engine(program, "vmap", width, table, key).prepare(examples(width))
     compiling = time.perf_counter() - began
     side_by_side = f"{wide.width} networks side by side"
     if mode == "vmap":
@@ -184,17 +193,11 @@ def choose(
     return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
 
 
-def _fitting(
-    program: Program, table: Table, key: jax.Array, examples: Any, runs: int, width: int | Literal["auto"]
-) -> Engine:
+def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
     """An engine as wide as memory allows."""
-    if width != "auto":
-        return Engine(program, "vmap", width, table, key).prepare(examples(width))
     room = free_memory() * MEMORY
     one = Engine(program, "loop", 1, table, key).specs(examples(1))
-    bytes_of_one = sum(
-        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one) if hasattr(leaf.dtype, "itemsize")
-    )
+    bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     most = min(WIDTHS.get(jax.default_backend(), WIDTH), max(1, int(room / (3 * bytes_of_one))))
     while True:
         engine = Engine(program, "vmap", _even(runs, most), table, key).prepare(examples(_even(runs, most)))

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fnn.checkpoint.archive import read_note
 from fnn.checkpoint.disk import lock, replace_file
@@ -36,7 +36,7 @@ class StudyFolder:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / ".lock", "ab")
+        self._lock = open(self.folder / ".lock", "ab")  # noqa: SIM115 - it is open for as long as the folder is ours
         if not lock(self._lock):
             self._lock.close()
             raise CheckpointError(self.folder, "another process runs this study; wait for it, or choose another folder")
@@ -180,7 +180,11 @@ class StudyFolder:
 
 def _write(file: Path, text: str) -> None:
     content = text.encode()
-    replace_file(file, len(content), lambda out: out.write(content))
+
+    def write(out: BinaryIO) -> None:
+        out.write(content)
+
+    replace_file(file, len(content), write)
 
 
 def _name(run_id: RunId) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from fnn.studies.configurations import Configuration
 from fnn.studies.runs import OVER, Run
-from fnn.studies.space import Configuration
 
 ROWS = 10  # where there is no terminal
 

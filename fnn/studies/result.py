@@ -1,17 +1,22 @@
 """What a study found."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.combinators import parallel
 from fnn.core.layer import Layer
+from fnn.data import rows
+from fnn.studies.configurations import Configuration, Space
 from fnn.studies.runs import Run, RunId
-from fnn.studies.space import Configuration, Space, show
+from fnn.studies.space import show
 from fnn.studies.statistics import Comparison, Interval, compare, importance, interval
+from fnn.studies.trial import Table
 
 
 class Network(NamedTuple):
@@ -213,10 +218,9 @@ class StudyResult:
         return [self._value(run) for run in self.runs if run.id.trial == trial]
 
     def counted(self) -> str:
-        counts = {
-            status: sum(run.status == status for run in self.runs) for run in self.runs for status in [run.status]
-        }
-        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        """How many trials and runs there are, and how these ended."""
+        counts = Counter(run.status for run in self.runs)
+        listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
         return f"{len(self.configurations)} trials, {len(self.runs)} runs: {listed}"
 
 
@@ -239,6 +243,30 @@ def scores_of(runs: Sequence[Run], trials: int, value: Callable[[Run], float]) -
 def ranked(scores: np.ndarray, maximize: bool) -> list[int]:
     """Places of the scores, the best first, equal ones by number, NaN last."""
     return np.argsort(-scores if maximize else scores, kind="stable").tolist()
+
+
+def in_order(found: dict[RunId, Any], table: Table, trials: int, seeds: int) -> Any:
+    """Outputs for held-out rows in the order of the data; where a row was held out several times, the mean."""
+    if not found:
+        return None
+    assert table.held_out is not None
+    assert table.held_out_sizes is not None
+    held_out, sizes = np.asarray(table.held_out), np.asarray(table.held_out_sizes)
+    offset = held_out.min() if held_out.max() >= table.train.shape[1] and len(held_out) == 1 else 0
+    size = rows(table.data) - offset
+
+    def gather(*leaves: Any) -> np.ndarray:
+        shape = leaves[0].shape[1:]
+        totals = np.zeros((trials, seeds, size, *shape))
+        counts = np.zeros(totals.shape[:3])
+        for run_id, leaf in zip(found, leaves):
+            places = held_out[run_id.fold, : sizes[run_id.fold]] - offset
+            totals[run_id.trial, run_id.seed, places] += leaf[: len(places)]
+            counts[run_id.trial, run_id.seed, places] += 1
+        counts = counts.reshape(*counts.shape, *(1 for _ in shape))
+        return np.where(counts, totals / np.maximum(counts, 1), np.nan)
+
+    return jax.tree.map(gather, *found.values())
 
 
 def _ragged(rows: Sequence[Sequence[Any]]) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.studies.engine import Engine
+from fnn.studies.engine import Engine, replace
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.trial import Lane, Place
 from fnn.training.early_stopping import EarlyStopping
@@ -107,7 +107,7 @@ class Schedule:
             return
         which = np.zeros(self.engine.width, bool)
         which[numbers] = True
-        self._lanes = self.engine.replace(self._lanes, new, which)
+        self._lanes = replace(self._lanes, new, which)
 
     def _places(self, slots: Sequence[Run | None], budget: Callable[[Run], int]) -> Place:
         """An empty lane repeats a neighbour's place with no step to do."""

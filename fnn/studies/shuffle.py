@@ -28,13 +28,15 @@ def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax
     size = jnp.asarray(size, jnp.int32)
     mixed = _hash(words ^ _hash(jnp.asarray(epoch).astype(jnp.uint32)))
     mirrors = (mixed[:ROUNDS] % size.astype(jnp.uint32)).astype(jnp.int32)
-    x = positions
-    for mirror, salt in zip(mirrors, mixed[ROUNDS:]):
+
+    def swap(x: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        mirror, salt = one
         image = mirror - x
         image = jnp.where(image < 0, image + size, image)
-        swap = _hash(jnp.maximum(x, image).astype(jnp.uint32) ^ salt) >> 31
-        x = jnp.where(swap == 1, image, x)
-    return x
+        swaps = _hash(jnp.maximum(x, image).astype(jnp.uint32) ^ salt) >> 31
+        return jnp.where(swaps == 1, image, x), None
+
+    return jax.lax.scan(swap, positions, (mirrors, mixed[ROUNDS:]), unroll=ROUNDS)[0]  # one kernel, traced once
 
 
 def _hash(x: jax.Array) -> jax.Array:

@@ -7,6 +7,8 @@ import numpy as np
 
 from fnn.studies.space import Dimension
 
+Numbers = Sequence[float] | np.ndarray
+
 
 class Interval(NamedTuple):
     """A mean and how far it may be off.
@@ -15,13 +17,13 @@ class Interval(NamedTuple):
         mean: Of the measurements.
         low: Lower end of the confidence interval.
         high: Its upper end.
-        count: How many measurements.
+        size: How many measurements.
     """
 
     mean: float
     low: float
     high: float
-    count: int
+    size: int
 
 
 class Comparison(NamedTuple):
@@ -32,17 +34,17 @@ class Comparison(NamedTuple):
         low: Lower end of the difference's confidence interval.
         high: Its upper end.
         p_value: How probable a difference this large would be if there were none; of Student's paired test.
-        count: How many pairs.
+        size: How many pairs.
     """
 
     difference: float
     low: float
     high: float
     p_value: float
-    count: int
+    size: int
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def interval(values: Numbers, confidence: float = 0.95) -> Interval:
     """Student's confidence interval of the mean of independent measurements.
 
     Runs of one configuration on folds of the same data are not independent: their interval is too narrow.
@@ -52,13 +54,13 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - spread, mean + spread, len(values))
 
 
-def compare(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Comparison:
+def compare(a: Numbers, b: Numbers, confidence: float = 0.95) -> Comparison:
     """The paired difference of measurements of the same seeds and folds.
 
     References:
         Student, The probable error of a mean, Biometrika 6, 1908.
     """
-    from scipy.stats import ttest_1samp  # SciPy comes with JAX, and its import would delay that of fnn
+    from scipy.special import stdtr  # SciPy comes with JAX, and its import would delay that of fnn
 
     differences = np.asarray(a, float) - np.asarray(b, float)
     mean, spread = float(np.mean(differences)), _half_width(differences, confidence)
@@ -67,12 +69,13 @@ def compare(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) ->
     elif not np.ptp(differences):
         p_value = float(mean == 0)
     else:
-        p_value = float(ttest_1samp(differences, 0.0).pvalue)
+        t = mean / (np.std(differences, ddof=1) / np.sqrt(len(differences)))
+        p_value = float(2 * stdtr(len(differences) - 1, -abs(t)))
     return Comparison(mean, mean - spread, mean + spread, p_value, len(differences))
 
 
 def importance(
-    dimensions: Mapping[str, Dimension], configurations: Sequence[Mapping[str, Any]], scores: Sequence[float]
+    dimensions: Mapping[str, Dimension], configurations: Sequence[Mapping[str, Any]], scores: Numbers
 ) -> dict[str, float]:
     """How much of what a forest of trees predicts of the scores is lost when a hyperparameter is shuffled.
 
@@ -92,7 +95,7 @@ def importance(
     values = np.asarray(scores, float)[known]
     forest = RandomForestRegressor(200, random_state=0).fit(points, values)
     found = permutation_importance(forest, points, values, n_repeats=10, random_state=0)
-    drops = np.maximum(found["importances_mean"], 0)
+    drops = np.maximum(np.asarray(found["importances_mean"]), 0)
     shares = dict(zip(names, drops / max(drops.sum(), 1e-30)))
     return dict(sorted(((name, float(shares.get(name, 0.0))) for name in dimensions), key=lambda item: -item[1]))
 
@@ -106,7 +109,7 @@ def _place(dimension: Dimension, value: Any) -> float:
     return float(np.log(value)) if dimension.kind == "log_uniform" else float(value)
 
 
-def _half_width(values: Sequence[float], confidence: float) -> float:
+def _half_width(values: Numbers, confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is between 0 and 1, got {confidence}")
     if len(values) < 2:

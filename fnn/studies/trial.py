@@ -125,13 +125,12 @@ class Program:
     def start(self, key: jax.Array, place: Place, table: Table) -> Lane:
         """The lane before its first step."""
         net, objective, optimizer, _ = self.build(place.hp)
-        example = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((self.batch_size, *leaf.shape[1:]), leaf.dtype), table.data
-        )
-        run = train_init(net, optimizer, run_key(key, place), *_inputs(objective, example))
+        run = train_init(net, optimizer, run_key(key, place), *_inputs(objective, self._batch_specs(table)))
         best = (run.params, run.state) if self.keeps_best else ()
         nothing = jnp.full((), jnp.nan, jnp.float32)
-        return Lane(*run[:3], run.step, jnp.array(True), best, nothing, jnp.zeros((), jnp.int32))
+        return Lane(
+            run.params, run.state, run.opt_state, run.step, jnp.array(True), best, nothing, jnp.zeros((), jnp.int32)
+        )
 
     def advance(self, key: jax.Array, lane: Lane, place: Place, table: Table, steps: jax.Array) -> tuple[Lane, Any]:
         """Train for some steps, then measure.
@@ -142,26 +141,30 @@ class Program:
             The lane, and measurements by name: means over the steps that were done, and ``"validation/..."``.
         """
         _, objective, optimizer, augment = self.build(place.hp)
-        step = train_step(objective, optimizer, augment=augment)
+        step = jax.jit(
+            train_step(objective, optimizer, augment=augment)
+        )  # for one trace of its metrics and of the loop
         key = run_key(key, place)
         words = jax.random.bits(fold(key, "shuffle"), (2 * ROUNDS,), jnp.uint32)
-        spec = jax.eval_shape(step, TrainState(*lane[:3], key, lane.step), self.batch(words, lane.step, place, table))[
-            1
-        ]
+        spec = jax.eval_shape(
+            step, TrainState(lane.params, lane.state, lane.opt_state, key, lane.step), self._batch_specs(table)
+        )[1]
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), spec)
 
         def body(_: Any, carry: Any) -> Any:
             old, finite, sums, done = carry
-            new, metrics = step(TrainState(*old[:3], key, old[3]), self.batch(words, old[3], place, table))
-            wanted = finite & (old[3] < place.budget)
+            params, state, opt_state, at = old
+            new, metrics = step(TrainState(params, state, opt_state, key, at), self.batch(words, at, place, table))
+            wanted = finite & (at < place.budget)
             finite &= ~wanted | jnp.isfinite(metrics["loss"])
             taken = wanted & finite
             keep = lambda new, old: jnp.where(taken, new, old)
-            new = jax.tree.map(keep, (*new[:3], new.step), old)
+            new = jax.tree.map(keep, (new.params, new.state, new.opt_state, new.step), old)
             sums = jax.tree.map(lambda total, value: total + jnp.where(taken, value, 0), sums, metrics)
             return new, finite, sums, done + taken
 
-        carry = ((*lane[:3], lane.step), lane.finite, sums, jnp.zeros((), jnp.int32))
+        old = (lane.params, lane.state, lane.opt_state, lane.step)
+        carry = (old, lane.finite, sums, jnp.zeros((), jnp.int32))
         (params, state, opt_state, at), finite, sums, done = jax.lax.fori_loop(0, steps, body, carry)
         measured = jax.tree.map(lambda total: jnp.where(done == 0, jnp.nan, total / jnp.maximum(done, 1)), sums)
         if table.held_out is not None:
@@ -206,9 +209,14 @@ class Program:
         held_out = 0 if table.held_out is None else table.held_out.shape[1]
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:held_out], parts)
 
+    def _batch_specs(self, table: Table) -> Any:
+        size = self.batch_size
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), table.data)
+
     def _chunks(self, place: Place, table: Table) -> tuple[jax.Array, jax.Array]:
         """Rows that are held out and whether they count, ``(chunks, rows)``."""
-        assert table.held_out is not None and table.held_out_sizes is not None
+        assert table.held_out is not None
+        assert table.held_out_sizes is not None
         fold_number = _fold(place, table.held_out)
         size = table.held_out.shape[1]
         chunk = min(MEASURED_ROWS, size)

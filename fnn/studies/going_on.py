@@ -1,0 +1,96 @@
+"""How a study goes on from its folder, if that holds the same one."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.specs import show as show_specs
+from fnn.studies.conduct import Study
+from fnn.studies.configurations import Configuration
+from fnn.studies.folder import StudyFolder
+from fnn.studies.runs import RunId
+from fnn.studies.schedule import to_host
+from fnn.studies.settings import Settings
+from fnn.studies.space import show
+from fnn.studies.trial import Place
+from fnn.training.resume import identify
+
+
+def identity_of(settings: Settings, folds_name: str, count: int) -> dict[str, str]:
+    """What must be the same for a study to go on, as texts."""
+    arrays = jax.tree.leaves(settings.table)
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+    options = {
+        "key": np.asarray(jax.random.key_data(settings.key)).tolist(),
+        "space": {name: repr(dimension) for name, dimension in settings.space.dimensions.items()},
+        "drawn by": settings.space.rule,
+        "data": f"{show_specs(settings.table.data)}, checksum {checksum:08x}",
+        "folds": folds_name,
+        "evaluate_every": settings.every,
+        "compared": f"{'largest' if settings.maximize else 'smallest'} {settings.monitor} at {settings.at}",
+        "early stopping": settings.rule,
+        "halving": settings.halving and f"{settings.halving} of {count} trials and {settings.seeds} seeds",
+        "keep": settings.keep,
+        "predictions": settings.predictions,
+        "mode": f"{settings.mode}, width {settings.width}",
+        "mesh": settings.mesh and dict(settings.mesh.shape),
+    }
+    return {name: str(value) for name, value in options.items()}
+
+
+def _program_identity(settings: Settings, configuration: Configuration) -> dict[str, str]:
+    program = settings.program(configuration)
+    made = program.build({name: jnp.asarray(value) for name, value in settings.traced(configuration).items()})
+    place = Place(settings.traced(configuration), *(np.int32(0) for _ in range(3)))
+    lane = jax.eval_shape(program.start, settings.key, place, settings.table)
+    options = {"augment": made.augment, "batch size": program.batch_size, "optimizer": show_specs(lane.opt_state)}
+    return identify(made.objective, None, **options)
+
+
+def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str]) -> None:
+    """Take in what the folder has."""
+    settings = made.settings
+    groups = {made.label(trial): trial for trial in reversed(range(len(made.configurations)))}
+    for label, trial in groups.items():
+        texts = _program_identity(settings, made.configurations[trial])
+        identity = {**identity, **{f"{label}: {name}" if label else name: text for name, text in texts.items()}}
+    made.chosen = folder.begin(identity)
+    folder.configurations()
+    folder.add_configurations(
+        [{"trial": n, **{k: _plain(v) for k, v in row.items()}} for n, row in enumerate(made.configurations)]
+    )
+    wants = settings.keep == "all" or settings.predictions
+    runs, states, kept, predictions = folder.read(settings.rule, wants, lambda run_id: _like(made, run_id))
+    known = lambda run_id: run_id.trial < len(made.configurations)
+    made.runs |= {run_id: run for run_id, run in runs.items() if known(run_id)}
+    made.store.parked |= {run_id: to_host(state) for run_id, state in states.items() if known(run_id)}
+    made.store.kept |= {run_id: to_host(tree) for run_id, tree in kept.items()}
+    made.store.predictions |= {run_id: to_host(tree) for run_id, tree in predictions.items()}
+    if runs:
+        over = sum(run.status == "finished" for run in runs.values())
+        made.progress.say(f"going on from {folder.folder}: {over} runs are finished, {len(states)} in the middle")
+
+
+def _like(made: Study, run_id: RunId) -> Any:
+    """The state of a run, as NumPy arrays without memory."""
+    settings, configuration = made.settings, made.configurations[run_id.trial]
+    place = Place(settings.traced(configuration), *(np.int32(0) for _ in range(3)))
+    start = lambda: jax.tree.map(_data, settings.program(configuration).start(settings.key, place, settings.table))
+    return jax.tree.map(lambda spec: np.broadcast_to(np.zeros((), spec.dtype), spec.shape), jax.eval_shape(start))
+
+
+def _data(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON holds it: numbers and texts as they are, others by their names."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    return value.item() if hasattr(value, "item") else show(value)

@@ -1,0 +1,160 @@
+"""What stays while a study runs, made from its arguments and checked."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fnn.data import on_device, rows
+from fnn.studies.configurations import Configuration, Space
+from fnn.studies.folds import as_folds, index_sets
+from fnn.studies.halving import Halving
+from fnn.studies.trial import Program, Table
+from fnn.training.early_stopping import EarlyStopping
+from fnn.training.objective import Supervised, split_batch
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stays while a study runs; the arguments of `fnn.study`, checked.
+
+    Attributes:
+        trial: The user's function.
+        space: Where configurations come from.
+        table: The data.
+        key: The study's key.
+        seeds: How many.
+        folds: How many.
+        batch_size: Rows of a batch, for the static hyperparameters of a configuration.
+        steps: Steps of a configuration.
+        every: Steps between measurements.
+        monitor: Name of the measurement that is compared.
+        maximize: Whether larger is better.
+        at: Whether a run's value is its best measurement or its last.
+        rule: Early stopping of each run.
+        halving: Successive halving.
+        keep: Of how many trials parameters are kept, or ``"all"``.
+        predictions: Whether outputs for held-out rows are.
+        mode: How networks are trained side by side.
+        width: How many.
+        mesh: Devices to spread them over.
+    """
+
+    trial: Callable[[dict[str, Any]], Any]
+    space: Space
+    table: Table
+    key: jax.Array
+    seeds: int
+    folds: int
+    batch_size: Callable[[Configuration], int]
+    steps: Callable[[Configuration], int]
+    every: int
+    monitor: str
+    maximize: bool
+    at: Literal["best", "last"]
+    rule: EarlyStopping | None
+    halving: Halving | None
+    keep: int | Literal["all"]
+    predictions: bool
+    mode: str
+    width: int | Literal["auto"]
+    mesh: Mesh | None
+
+    def static(self, configuration: Configuration) -> Configuration:
+        """The hyperparameters that change shapes or code."""
+        return {name: configuration[name] for name in self.space.static}
+
+    def traced(self, configuration: Configuration) -> dict[str, Any]:
+        """The others, as scalars with a dtype."""
+        return {name: scalar(value) for name, value in configuration.items() if name not in self.space.static}
+
+    def program(self, configuration: Configuration) -> Program:
+        """The pure functions for a configuration and all that share its static choices."""
+        static = self.static(configuration)
+        keeps_best = self.at == "best" and (self.keep == "all" or self.keep > 0 or self.predictions)
+        size = self.batch_size(static)
+        return Program(self.trial, static, size, self.monitor, 1 if self.maximize else -1, keeps_best)
+
+
+def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tuple[Table, str]:
+    """The data and its folds, on the device."""
+    data = on_device(data)
+    size = rows(data)
+    if folds is not None and validation is not None:
+        raise ValueError("give folds, which hold out rows of the data, or validation, which is other data; not both")
+    if folds is not None:
+        rule = as_folds(folds)
+        sets = index_sets(rule, size, _target(data), [*draws, zlib.crc32(b"folds")])
+        return Table(data, *map(jnp.asarray, sets)), rule.name
+    every = jnp.arange(size, dtype=jnp.int32)[None]
+    if validation is None:
+        return Table(data, every, jnp.array([size], jnp.int32)), "none"
+    validation = on_device(validation)
+    if jax.tree.structure(validation) != jax.tree.structure(data):
+        raise ValueError("validation data must have the form of the data, such as (x, target)")
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), data, validation)
+    held_out = jnp.arange(size, size + rows(validation), dtype=jnp.int32)[None]
+    sizes = jnp.array([held_out.shape[1]], jnp.int32)
+    return Table(joined, every, jnp.array([size], jnp.int32), held_out, sizes), "validation data"
+
+
+def _target(data: Any) -> Any:
+    try:
+        return split_batch(data)[1]
+    except ValueError:  # of an objective of another kind
+        return None
+
+
+def batch_sizes(batch_size: Any, table: Table) -> Callable[[Configuration], int]:
+    least = int(np.min(np.asarray(table.train_sizes)))
+
+    def of(static: Configuration) -> int:
+        try:
+            size = batch_size(static) if callable(batch_size) else batch_size
+        except KeyError as error:
+            raise ValueError(f"batch_size depends on {error}, which must be a choice with static=True") from error
+        size = positive(size, "batch_size")
+        if size > least:
+            raise ValueError(
+                f"batch_size is {size}, and a fold has {least} rows to train on; choose {least} or smaller"
+            )
+        return size
+
+    return of
+
+
+def goal(maximize: str | None, minimize: str | None, validates: bool) -> dict[str, Any]:
+    if maximize and minimize:
+        raise ValueError("give maximize or minimize, not both")
+    default = "validation/loss" if validates else "loss"
+    return {"monitor": maximize or minimize or default, "maximize": maximize is not None}
+
+
+def check_trials(settings: Settings, configurations: list[Configuration]) -> None:
+    """Build one trial, so that what is wrong with it is said before anything is compiled."""
+    configuration = configurations[0]
+    program = settings.program(configuration)
+    made = program.build({name: jnp.asarray(value) for name, value in settings.traced(configuration).items()})
+    sizes = settings.table.held_out_sizes
+    if sizes is not None and not isinstance(made.objective, Supervised) and np.ptp(np.asarray(sizes)):
+        raise ValueError("folds of different sizes need an objective made by fnn.supervised, which can mask rows")
+    if settings.rule is not None and settings.rule.monitor.startswith("validation/") and sizes is None:
+        raise ValueError(f"early stopping monitors {settings.rule.monitor!r}; give folds or validation")
+
+
+def positive(value: Any, name: str) -> int:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive int, got {value!r}")
+    return int(value)
+
+
+def scalar(value: Any) -> Any:
+    """A number as the scalar that is traced: float32, int32 or bool."""
+    value = np.asarray(value)
+    kinds = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.bool_}
+    return kinds.get(value.dtype.kind, value.dtype.type)(value)
