@@ -42,12 +42,14 @@ class Workload:
             come from.
         settings: What the peers' code needs to know beside the arrays.
         peers: The names of those that can do it; None: all.
+        backend: Where it is measured by default, such as ``"gpu"``; elsewhere it must be asked for. None: everywhere.
     """
 
     about: str
     data: Callable[[], tuple[Arrays, str]]
     settings: Any = None
     peers: tuple[str, ...] | None = None
+    backend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,10 @@ def parse(suite: Suite, arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="\n".join(listed),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for kind, table in (("workloads", suite.workloads), ("peers", suite.peers)):
-        parser.add_argument(
-            f"--{kind}", nargs="+", choices=table, default=list(table), metavar=kind[:-1].upper(), help="default: all"
-        )
+    elsewhere = {name: workload.backend for name, workload in suite.workloads.items() if workload.backend}
+    usual = ", ".join(["default: all", *(f"{name} only on a {backend}" for name, backend in elsewhere.items())])
+    for kind, table, note in (("workloads", suite.workloads, usual), ("peers", suite.peers, "default: all")):
+        parser.add_argument(f"--{kind}", nargs="+", choices=table, metavar=kind[:-1].upper(), help=note)
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer is measured (default: 5)")
     for name, keywords in suite.options.items():
         parser.add_argument(f"--{name}", **keywords)
@@ -175,6 +177,10 @@ def parse(suite: Suite, arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.cores < 1:
         parser.error("--rounds and --cores must be positive")
+    options.peers = options.peers or list(suite.peers)
+    if not options.workloads and not options.child:
+        here = {None, machine.backend()} if elsewhere else {None}
+        options.workloads = [name for name, workload in suite.workloads.items() if workload.backend in here]
     return options
 
 

@@ -64,18 +64,27 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def backend() -> str:
+    """Where JAX computes here, such as ``"cpu"`` or ``"gpu"``, found by a process of its own."""
+    return _child("-c", "import jax; print(jax.default_backend())")
+
+
 def products(dtype: str) -> dict[str, Any]:
     """The rate of the machine's own matrix product and its device, found by a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.machine", dtype], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(_child("-m", "benchmarks.machine", dtype))
 
 
-def _products(dtype: str, size: int = 2048) -> dict[str, Any]:
+def _child(*arguments: str) -> str:
+    """The last line that a Python process writes."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+def _products(dtype: str) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    size = 2048 if jax.default_backend() == "cpu" else 8192  # on a GPU a small one takes as long as its launch
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     multiply = jax.jit(jnp.matmul)
     seconds = min(times(lambda: multiply(a, a).block_until_ready(), seconds=3))

@@ -1,20 +1,26 @@
-"""Time training steps of a small GPT and an LSTM, and greedy generation, in fnn and its peers, compiled and warm.
+"""Time training steps of GPTs and an LSTM, and greedy generation, in fnn and its peers, compiled and warm.
 
     python -m benchmarks sequences --rounds 5 --json sequences.json --plot sequences.png
 
-Each process is measured as those of ``steps.py`` are.
+The workload of the size of GPT-2 is for a GPU, and elsewhere measured only when it is asked for. Each process is
+measured as those of ``steps.py`` are.
 """
 
+import argparse
 import statistics
 import sys
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from benchmarks import harness, report, steps
-from benchmarks.harness import Arrays, Facts, Samples, Suite, Workload
-from benchmarks.sequence_peers import GENERATING, PEERS, TRAINING, SequenceTask
+from benchmarks import harness, machine, report, steps
+from benchmarks.harness import Arrays, Facts, Peer, Sample, Samples, Suite, Workload
+from benchmarks.sequence_peers import COMPILED, GENERATING, PEERS, TRAINING, SequenceTask
 from benchmarks.workloads import Product
+
+HALF_RATE = "matrix product in bfloat16, GFLOP/s"
 
 _gpt2 = partial(SequenceTask, "gpt", mode="generate", vocabulary=512, positions=288, length=16, tokens=256)
 
@@ -23,7 +29,11 @@ TASKS = {
     "lstm-32": SequenceTask("lstm", 32),
     "generate-1": _gpt2(batch=1),
     "generate-16": _gpt2(batch=16),
-}
+    "gpt2-16": SequenceTask(
+        "gpt", 16, dtype="bfloat16", vocabulary=50304, width=768, blocks=12, heads=12, positions=1024, length=1024,
+        optimizer="adamw",
+    ),
+}  # fmt: skip
 
 
 def describe(task: SequenceTask) -> str:
@@ -35,7 +45,9 @@ def describe(task: SequenceTask) -> str:
     sizes = f"{network}, width {task.width}, vocabulary {task.vocabulary}"
     if task.mode == "generate":
         return f"{sizes}: {task.tokens} ids after a prompt of {task.length}, greedy, batch {task.batch}."
-    return f"{sizes}: a training step with Adam on {task.length} ids, batch {task.batch}."
+    optimizer = {"adam": "Adam", "adamw": "AdamW"}[task.optimizer]
+    half = ", in bfloat16 with float32 parameters" if task.dtype == "bfloat16" else ""
+    return f"{sizes}: a training step with {optimizer} on {task.length} ids, batch {task.batch}{half}."
 
 
 def arrays(task: SequenceTask) -> Arrays:
@@ -71,23 +83,23 @@ def parameters(task: SequenceTask) -> int:
 
 
 def table(name: str, samples: Samples, facts: Facts) -> str:
-    """Medians, the range over the rounds, the ratio to fnn; then MFU and the first loss, or tokens per second."""
+    """Medians, the range over the rounds, the ratio to fnn, tokens per second; of trainings MFU and the first loss."""
     task = TASKS[name]
-    generates = task.mode == "generate"
+    generates, rate = task.mode == "generate", HALF_RATE if task.dtype == "bfloat16" else steps.RATE
     times = {PEERS[peer].title: [sample["seconds"] for sample in taken] for peer, taken in samples.items()}
     rows = []
     for (title, values), ratio, taken in zip(times.items(), report.ratios(times).values(), samples.values()):
         middle, result = statistics.median(values), taken[0]["result"]
-        if generates:
-            last = [report.show_number(result / middle)]
-        else:
-            last = [f"{operations(task) / middle / (facts[steps.RATE] * 1e9):.1%}", f"{result:.2f}"]
-        rows.append([title, report.show_seconds(middle), report.show_range(values), f"{ratio:.2f}", *last])
-    per, more = ("a call", ["tokens/s"]) if generates else ("a step", ["MFU", "first loss"])
+        tokens = report.show_number((result if generates else task.batch * task.length) / middle)
+        row = [title, report.show_seconds(middle), report.show_range(values), f"{ratio:.2f}", tokens]
+        if not generates:
+            row += [f"{operations(task) / middle / (facts[rate] * 1e9):.1%}", f"{result:.2f}"]
+        rows.append(row)
+    per, more = ("a call", []) if generates else ("a step", ["MFU", "first loss"])
     notes = [_others(samples, "parameters", parameters(task), "parameters")]
     if generates:
         notes.append(_others(samples, "result", task.batch * task.tokens, "tokens"))
-    return "\n\n".join([report.markdown(["", per, "range", "ratio", *more], rows), *filter(None, notes)])
+    return "\n\n".join([report.markdown(["", per, "range", "ratio", "tokens/s", *more], rows), *filter(None, notes)])
 
 
 def _others(samples: Samples, key: str, wanted: int, what: str) -> str:
@@ -97,9 +109,24 @@ def _others(samples: Samples, key: str, wanted: int, what: str) -> str:
     return f"Not {wanted} {what}: {shown}." if others else ""
 
 
+def measure(workload: Workload, peer: Peer, arrays: Arrays, request: Mapping[str, Any]) -> Sample:
+    """As in ``steps.py``; what is a workload in bfloat16 stays one, whatever ``--dtype`` says."""
+    half = workload.settings.dtype == "bfloat16"
+    return steps.measure(workload, peer, arrays, {**request, "dtype": "bfloat16"} if half else request)
+
+
+def _facts(options: argparse.Namespace) -> Facts:
+    found = steps.SUITE.facts(options)
+    if any(TASKS[name].dtype == "bfloat16" for name in options.workloads):
+        return {**found, HALF_RATE: machine.products("bfloat16")["rate"] / 1e9}
+    return found
+
+
 def _workload(task: SequenceTask) -> Workload:
-    peers = GENERATING if task.mode == "generate" else TRAINING
-    return Workload(describe(task), lambda: (arrays(task), "random ids"), task, peers)
+    half = task.dtype == "bfloat16"
+    peers = GENERATING if task.mode == "generate" else COMPILED if half else TRAINING
+    backend = "gpu" if half else None
+    return Workload(describe(task), lambda: (arrays(task), "random ids"), task, peers, backend)
 
 
 SUITE = Suite(
@@ -107,11 +134,11 @@ SUITE = Suite(
     module="benchmarks.sequences",
     workloads={name: _workload(task) for name, task in TASKS.items()},
     peers=PEERS,
-    measure=steps.measure,
+    measure=measure,
     table=table,
     time="seconds",
     options=steps.SUITE.options,
-    facts=steps.SUITE.facts,
+    facts=_facts,
 )
 
 main = partial(harness.run, SUITE)

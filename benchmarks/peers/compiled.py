@@ -30,7 +30,11 @@ class Functions(NamedTuple):
 
 def optimizer_of(task: Task) -> optax.GradientTransformation:
     """The optimizer of a network."""
-    return optax.adam(1e-3) if task.optimizer == "adam" else optax.sgd(0.1, momentum=0.9)
+    return {
+        "adam": optax.adam(1e-3),
+        "adamw": optax.adamw(6e-4, weight_decay=0.1),
+        "sgd": optax.sgd(0.1, momentum=0.9),
+    }[task.optimizer]
 
 
 def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ class SequenceTask(Task):
         positions: How many are learned.
         length: Ids in each sequence of the batch: what is read in training, or the prompt.
         tokens: Ids that are generated for each sequence.
+        optimizer: ``"adam"``; or ``"adamw"``, with the rate and decay of GPT-2.
     """
 
     vocabulary: int = 65
@@ -30,10 +31,7 @@ class SequenceTask(Task):
     positions: int = 64
     length: int = 64
     tokens: int = 0
-
-    @property
-    def optimizer(self) -> str:
-        return "adam"
+    optimizer: str = "adam"
 
 
 _TORCH = "PyTorch peer"
@@ -48,6 +46,9 @@ _FILES = {
 
 PEERS = {name: replace(peers.PEERS[name], prepare=preparing(file, __name__)) for name, file in _FILES.items()}
 PEERS["pytorch"] = replace(PEERS["pytorch"], family=_TORCH)
+PEERS["pytorch-compiled"] = replace(
+    PEERS["pytorch"], title="PyTorch, torch.compile", prepare=preparing("torch_", __name__, compiled=True)
+)
 PEERS["transformers"] = Peer(
     "Transformers on PyTorch",
     ("torch", "transformers"),
@@ -57,4 +58,5 @@ PEERS["transformers"] = Peer(
 )
 
 TRAINING = tuple(_FILES)
+COMPILED = ("fnn", "flax-nnx", "pytorch-compiled")
 GENERATING = ("fnn", "transformers")

@@ -1,4 +1,4 @@
-"""PyTorch, eager: the blocks of nanoGPT around `F.scaled_dot_product_attention`, and `nn.LSTM`."""
+"""PyTorch, eager or compiled: the blocks of nanoGPT around `F.scaled_dot_product_attention`, and `nn.LSTM`."""
 
 import torch
 from torch import nn
@@ -72,20 +72,32 @@ class LSTM(nn.Module):
         return self.linear(self.lstm(self.embedding(ids))[0])
 
 
-def prepare(task: SequenceTask, arrays: Arrays) -> Program:
+def prepare(task: SequenceTask, arrays: Arrays, compiled: bool = False) -> Program:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ids, y = (torch.from_numpy(arrays[name]).long().to(device) for name in "xy")
     model = {"gpt": GPT, "lstm": LSTM}[task.network](task).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = _optimizer(task, model, device)
+
+    def loss_of(ids, y):
+        logits = model(ids)
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), y.view(-1))
+
+    forward = torch.compile(loss_of) if compiled else loss_of
 
     def call() -> float:
+        """Reading the loss waits for all that was queued before, the optimizer's update too."""
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=task.dtype == "bfloat16"):
-            logits = model(ids)
-            loss = F.cross_entropy(logits.view(-1, logits.size(-1)), y.view(-1))
+            loss = forward(ids, y)
         loss.backward()
         optimizer.step()
         return loss.item()
 
     return Program(call, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _optimizer(task: SequenceTask, model: nn.Module, device: str) -> torch.optim.Optimizer:
+    if task.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=1e-3)
+    return torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=0.1, fused=device == "cuda")

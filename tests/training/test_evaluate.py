@@ -32,6 +32,20 @@ def test_weights_count_and_padding_does_not() -> None:
     assert found["loss"] == pytest.approx(float(np.average(losses, weights=weight)), rel=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_every_real_token_of_the_data_set_counts_alike(batch_size: int) -> None:
+    tokens, target = RNG.normal(size=(7, 5, 3)).astype(np.float32), RNG.integers(0, 4, (7, 5))
+    real = np.arange(5) < np.array([[5], [1], [2], [0], [4], [1], [3]])
+    tokens[~real] = 1e3
+    net = fnn.dense(4)
+    params, state = net.init(jax.random.key(0), tokens)
+    objective = fnn.supervised(net, CROSS_ENTROPY, metrics={"accuracy": fnn.accuracy})
+    found = fnn.evaluate(objective, params, state, (tokens, target, real.astype(np.float32)), batch_size=batch_size)
+    logits = net.apply(params, state, tokens[real])[0]
+    assert found["loss"] == pytest.approx(float(CROSS_ENTROPY(logits, target[real]).mean()), rel=1e-6)
+    assert found["accuracy"] == pytest.approx(float((logits.argmax(axis=-1) == target[real]).mean()))
+
+
 def test_an_iterable_of_batches_of_any_size_is_exact_too() -> None:
     whole = fnn.evaluate(OBJECTIVE, PARAMS, STATE, (X, Y))
     parts = fnn.evaluate(OBJECTIVE, PARAMS, STATE, [(X[:10], Y[:10]), (X[10:], Y[10:])])

@@ -135,3 +135,101 @@ def test_streaming_metrics_are_left_to_evaluation() -> None:
     _, metrics, params = measure(objective, (X, TARGET))
     assert set(metrics) == {"loss", "accuracy"}
     chex.assert_tree_all_finite(fnn.evaluate(objective, params, {}, (X, TARGET)))
+
+
+def ctc(logits: Any, target: Any) -> jax.Array:
+    """Id 0 is the blank and pads the labels."""
+    beyond = jnp.arange(logits.shape[1]) >= target["lengths"][:, None]
+    return optax.losses.ctc_loss(logits, beyond * 1.0, target["labels"], (target["labels"] == 0) * 1.0)
+
+
+SPELLER = fnn.serial(fnn.bidirectional(fnn.rnn_cell(12)), fnn.dense(4))
+OPTIMIZER = optax.adam(0.02)
+SPELLING = fnn.supervised(SPELLER, ctc, inputs=lambda x: (x["frames"], x["lengths"]))
+
+
+def spoken(count: int, seed: int, padding: float = 0.0, room: int = 0) -> tuple[Any, Any]:
+    """One to three labels of three, each heard for one or two noisy frames and then silence; all padded alike."""
+    rng = np.random.default_rng(seed)
+    labels, frames = np.zeros((count, 3 + room), int), np.full((count, 9 + room, 4), padding, np.float32)
+    lengths = np.zeros(count, int)
+    for row in range(count):
+        ids = rng.integers(1, 4, rng.integers(1, 4))
+        heard = np.concatenate([[label] * rng.integers(1, 3) + [0] for label in ids]).astype(int)
+        labels[row, : len(ids)], lengths[row] = ids, len(heard)
+        frames[row, : len(heard)] = np.eye(4)[heard] + 0.1 * rng.normal(size=(len(heard), 4))
+    return {"frames": frames, "lengths": lengths}, {"labels": labels, "lengths": lengths}
+
+
+def spell(params: Any, x: Any) -> list[list[int]]:
+    """Greedy decoding: repeats are merged, then blanks dropped."""
+    best = np.asarray(fnn.predict(SPELLER, params, {}, x["frames"], x["lengths"])).argmax(axis=-1)
+    rows = [row[:length] for row, length in zip(best, x["lengths"])]
+    return [ids[(ids > 0) & (np.diff(ids, prepend=0) != 0)].tolist() for ids in rows]
+
+
+def test_ctc_teaches_a_recurrent_network_to_spell_and_padding_changes_no_bit() -> None:
+    def trained(padding: float) -> Any:
+        x, target = spoken(32, seed=1, padding=padding)
+        run = fnn.train_init(SPELLER, OPTIMIZER, jax.random.key(0), x["frames"], x["lengths"])
+        return fnn.fit(SPELLING, OPTIMIZER, run, (x, target), batch_size=16, epochs=40, progress=False)
+
+    (run, history), (again, _) = trained(0.0), trained(1e3)
+    assert history["loss"][-1] < 0.05 < 2 < history["loss"][0]
+    chex.assert_trees_all_equal(run.params, again.params)
+    x, target = spoken(20, seed=2)
+    assert spell(run.params, x) == [[label for label in row if label] for row in target["labels"].tolist()]
+    batches = [spoken(20, seed=2, padding=1e3, room=room) for room in (0, 4)]
+    losses = [fnn.evaluate(SPELLING, run.params, {}, batch)["loss"] for batch in batches]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+RANKER = fnn.serial(fnn.dense(16), jax.nn.relu, fnn.dense(1), lambda scores: scores[..., 0])
+
+
+def listwise(scores: Any, target: Any) -> jax.Array:
+    return optax.losses.ranking_softmax_loss(scores, target["gain"], where=target["real"], reduce_fn=None)
+
+
+def lists(count: int, seed: int, padding: float = 0.0) -> tuple[Any, Any]:
+    """Lists of two to six entries, padded to six; the gain grows with the first feature and falls with the second."""
+    rng = np.random.default_rng(seed)
+    real = np.arange(6) < rng.integers(2, 7, (count, 1))
+    x = rng.normal(size=(count, 6, 2)).astype(np.float32)
+    gain = jax.nn.softmax(x[..., 0] - 2 * x[..., 1], where=real)
+    return np.where(real[..., None], x, np.float32(padding)), {"gain": np.where(real, gain, padding), "real": real}
+
+
+def ordered(scores: Any, target: Any) -> jax.Array:
+    """The share of pairs of real entries of a list that are in the right order."""
+    above = lambda values: values[:, :, None] > values[:, None, :]
+    pairs = target["real"][:, :, None] & target["real"][:, None, :] & above(target["gain"])
+    return jnp.mean(above(scores), axis=(1, 2), where=pairs)
+
+
+def test_a_ranking_loss_teaches_the_order_of_lists_of_any_length_and_padding_changes_no_bit() -> None:
+    objective = fnn.supervised(RANKER, listwise, metrics={"ordered": ordered})
+
+    def trained(padding: float) -> Any:
+        x, target = lists(128, seed=1, padding=padding)
+        run = fnn.train_init(RANKER, OPTIMIZER, jax.random.key(0), x)
+        return fnn.fit(objective, OPTIMIZER, run, (x, target), epochs=60, progress=False)
+
+    (run, history), (again, _) = trained(0.0), trained(1e3)
+    chex.assert_trees_all_equal(run.params, again.params)
+    assert history["ordered"][0] < 0.9
+    held_out = [fnn.evaluate(objective, run.params, {}, lists(50, seed=2), batch_size=size) for size in (50, 16)]
+    assert held_out[0]["ordered"] > 0.97
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
+
+
+def test_a_list_without_entries_has_weight_0_and_leaves_the_gradient_finite() -> None:
+    x, target = lists(4, seed=3)
+    target = target | {"real": target["real"] & np.array([[True], [True], [False], [True]])}
+    params, _ = RANKER.init(jax.random.key(0), x)
+    objective = fnn.supervised(RANKER, listwise)
+    of = jax.jit(jax.value_and_grad(lambda params, batch: objective(params, {}, batch)[0]))
+    found = of(params, (x, target, np.array([1.0, 1.0, 0.0, 1.0])))
+    others = jax.tree.map(lambda leaf: leaf[np.array([0, 1, 3])], (x, target))
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_close(found, of(params, others), rtol=1e-5, atol=1e-6)
