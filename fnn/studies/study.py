@@ -106,7 +106,7 @@ def study(
         ...     return net, fnn.supervised(net, optax.losses.squared_error), optax.adam(hp["learning_rate"])
         >>> x = jnp.linspace(-1, 1, 32)[:, None]
         >>> result = fnn.study(
-        ...     trial, {"learning_rate": fnn.log_uniform(1e-4, 1e-1)}, trials=4, data=(x, x**2), steps=50,
+        ...     trial, {"learning_rate": fnn.log_uniform(1e-4, 1e-1)}, trials=4, data=(x, x**2), steps=50, batch_size=8,
         ...     folds=fnn.shuffle_split(), key=jax.random.key(0), progress=False,
         ... )
         >>> result.best().trial in range(4), result.curves("validation/loss").shape
