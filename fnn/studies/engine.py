@@ -174,10 +174,10 @@ def choose(
     if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
         return loop.prepare(examples(1)), "one network after another"
     began = time.perf_counter()
-    if width == "auto":
-        wide = _fitting(program, table, key, examples, runs)
-    else:
+    if isinstance(width, int):
         wide = Engine(program, "vmap", width, table, key).prepare(examples(width))
+    else:
+        wide = _fitting(program, table, key, examples, runs)
     compiling = time.perf_counter() - began
     side_by_side = f"{wide.width} networks side by side"
     if mode == "vmap":
