@@ -165,8 +165,8 @@ def choose(
     """
     if mesh is not None:
         size = mesh.shape[mesh.axis_names[0]]
-        width = _even(runs, WIDTHS.get(jax.default_backend(), WIDTH) * size) if width == "auto" else width
-        width = -(-width // size) * size
+        most = WIDTHS.get(jax.default_backend(), WIDTH) * size
+        width = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
         table = jax.device_put(table, NamedSharding(mesh, PartitionSpec()))
         engine = Engine(program, "sharded", width, table, key, mesh).prepare(examples(width))
         return engine, f"{width} networks at a time over {size} devices"
