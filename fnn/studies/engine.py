@@ -166,30 +166,30 @@ def choose(
     if mesh is not None:
         size = mesh.shape[mesh.axis_names[0]]
         most = WIDTHS.get(jax.default_backend(), WIDTH) * size
-        width = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
+        wide = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
         table = jax.device_put(table, NamedSharding(mesh, PartitionSpec()))
-        engine = Engine(program, "sharded", width, table, key, mesh).prepare(examples(width))
-        return engine, f"{width} networks at a time over {size} devices"
+        engine = Engine(program, "sharded", wide, table, key, mesh).prepare(examples(wide))
+        return engine, f"{wide} networks at a time over {size} devices"
     loop = Engine(program, "loop", 1, table, key)
     if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
         return loop.prepare(examples(1)), "one network after another"
     began = time.perf_counter()
     if isinstance(width, int):
-        wide = Engine(program, "vmap", width, table, key).prepare(examples(width))
+        together = Engine(program, "vmap", width, table, key).prepare(examples(width))
     else:
-        wide = _fitting(program, table, key, examples, runs)
+        together = _fitting(program, table, key, examples, runs)
     compiling = time.perf_counter() - began
-    side_by_side = f"{wide.width} networks side by side"
+    side_by_side = f"{together.width} networks side by side"
     if mode == "vmap":
-        return wide, side_by_side
-    seconds = _seconds(wide, examples(wide.width), every)
+        return together, side_by_side
+    seconds = _seconds(together, examples(together.width), every)
     if seconds * steps < 2 * compiling:  # another program would take longer to compile than it could save
-        return wide, side_by_side
+        return together, side_by_side
     alone = _seconds(loop.prepare(examples(1)), examples(1), every)
-    chosen, other, ratio = (wide, "one after another", alone / seconds)
+    chosen, other, ratio = (together, "one after another", alone / seconds)
     if alone < seconds:
         chosen, other, ratio = (loop, "side by side", seconds / alone)
-    name = side_by_side if chosen is wide else "one network after another"
+    name = side_by_side if chosen is together else "one network after another"
     return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
 
 
