@@ -3,16 +3,18 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fnn.studies.compiled import Axes, Lowered, lowered
 from fnn.studies.trial import Lane, Place, Program, Table
 
 Mode = Literal["vmap", "loop", "sharded"]
@@ -20,8 +22,6 @@ Mode = Literal["vmap", "loop", "sharded"]
 WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
 WIDTH = 512  # at most, elsewhere
 TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
-STARTING = ("start", (None, 0, None))  # of a program: a function, and which of its arguments each network has its own
-ADVANCING = ("advance", (None, 0, 0, None, None))
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
 
@@ -36,6 +36,7 @@ class Engine:
         table: The data.
         key: The study's key.
         mesh: For ``"sharded"``: its first axis is that of the networks.
+        compiling: Seconds that it took to compile, now or before.
     """
 
     program: Program
@@ -44,72 +45,51 @@ class Engine:
     table: Table
     key: jax.Array
     mesh: Mesh | None = None
+    compiling: float = 0.0
     _compiled: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, places: Place) -> "Engine":
         """Compile what training takes; ``places`` is an example."""
-        start = self._lower(*STARTING, self.key, places, self.table)
-        advance = self._lower(*ADVANCING, self.key, self.specs(places), places, self.table, 1)
-        with ThreadPoolExecutor(2) as pool:
-            compiled = pool.submit(_quickly, start)
-            self._compiled["advance"] = advance.compile()
+        start = self._lower("start", (None, 0, None), self.key, places, self.table, quickly=True)
+        args = (self.key, start.outputs, places, self.table, np.int32(1))
+        advance = self._lower("advance", (None, 0, 0, None, None), *args, donate=1)
+        with ThreadPoolExecutor(1) as pool:
+            compiled = pool.submit(start.compiled)
+            self._compiled["advance"] = advance.compiled()
             self._compiled["start"] = compiled.result()
+        self.compiling = start.seconds + advance.seconds
         return self
-
-    def specs(self, places: Place) -> Lane:
-        """Shapes of the lanes."""
-        return jax.eval_shape(self._over(*STARTING), self.key, places, self.table)
 
     def start(self, places: Place) -> Lane:
         """Lanes before their first step."""
-        return self._compiled["start"](self.key, places, self.table)
+        return self._compiled["start"](self.key, self._put(places), self.table)
 
     def advance(self, lanes: Lane, places: Place, steps: int) -> tuple[Lane, dict[str, Any]]:
         """Train each lane for some steps and measure it; ``lanes`` is used up."""
-        return self._compiled["advance"](self.key, lanes, places, self.table, steps)
+        return self._compiled["advance"](self.key, lanes, self._put(places), self.table, np.int32(steps))
 
     def predict(self, lanes: Lane, places: Place) -> Any:
         """Outputs of each lane for the rows that its fold holds out."""
+        args = (lanes, self._put(places), self.table)
         if "predict" not in self._compiled:
-            self._compiled["predict"] = self._lower("predict", (0, 0, None), lanes, places, self.table).compile()
-        return self._compiled["predict"](lanes, places, self.table)
+            self._compiled["predict"] = self._lower("predict", (0, 0, None), *args).compiled()
+        return self._compiled["predict"](*args)
 
     def memory(self) -> int:
         """Bytes that training takes beyond the data, as the compiler counts them; 0 where it does not."""
         found = self._compiled["advance"].memory_analysis()
         return 0 if found is None else int(found.temp_size_in_bytes + found.output_size_in_bytes)
 
-    def _lower(self, name: str, axes: Sequence[int | None], *args: Any) -> Any:
-        donated = axes.index(0) if name == "advance" else ()
-        with explained():
-            return jax.jit(self._over(name, axes), donate_argnums=donated).lower(*args)
-
-    def _over(self, name: str, axes: Sequence[int | None]) -> Callable[..., Any]:
-        """A function of one network as one of many; None among the axes is for what they share."""
-        function = getattr(self.program, name)
-        if self.mode == "loop":
-            return _of_one(function, axes)
-        mapped = jax.vmap(function, tuple(axes))
+    def _put(self, places: Place) -> Place:
+        """Onto the devices of the mesh, if there is one."""
         if self.mesh is None:
-            return mapped
-        along = PartitionSpec(self.mesh.axis_names[0])
-        specs = tuple(PartitionSpec() if axis is None else along for axis in axes)
-        return jax.shard_map(mapped, mesh=self.mesh, in_specs=specs, out_specs=along, check_vma=False)
+            return places
+        return jax.device_put(places, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names[0])))
 
-
-def _quickly(lowered: Any) -> Any:
-    """Compile what runs once for each network: on a CPU LLVM would optimize it for longer than it ever runs."""
-    if jax.default_backend() == "cpu":
-        with suppress(jax.errors.JaxRuntimeError):  # the option is not for ever
-            return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-    return lowered.compile()
-
-
-def _of_one(function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
-    """The function itself, of lanes with a leading axis of 1."""
-    inner = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
-    outer = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-    return lambda *args: outer(function(*(arg if axis is None else inner(arg) for arg, axis in zip(args, axes))))
+    def _lower(self, name: str, axes: Axes, *args: Any, **options: Any) -> Lowered:
+        function, key = getattr(self.program, name), (name, self.program.key())
+        with explained():
+            return lowered(function, key, axes, args, together=self.mode != "loop", mesh=self.mesh, **options)
 
 
 @jax.jit
@@ -167,23 +147,21 @@ def choose(
         size = mesh.shape[mesh.axis_names[0]]
         most = WIDTHS.get(jax.default_backend(), WIDTH) * size
         wide = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
-        table = jax.device_put(table, NamedSharding(mesh, PartitionSpec()))
+        table, key = jax.device_put((table, key), NamedSharding(mesh, PartitionSpec()))
         engine = Engine(program, "sharded", wide, table, key, mesh).prepare(examples(wide))
         return engine, f"{wide} networks at a time over {size} devices"
     loop = Engine(program, "loop", 1, table, key)
     if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
         return loop.prepare(examples(1)), "one network after another"
-    began = time.perf_counter()
     if isinstance(width, int):
         together = Engine(program, "vmap", width, table, key).prepare(examples(width))
     else:
         together = _fitting(program, table, key, examples, runs)
-    compiling = time.perf_counter() - began
     side_by_side = f"{together.width} networks side by side"
     if mode == "vmap":
         return together, side_by_side
     seconds = _seconds(together, examples(together.width), every)
-    if seconds * steps < 2 * compiling:  # another program would take longer to compile than it could save
+    if seconds * steps < 2 * together.compiling:  # another program would take longer to compile than it could save
         return together, side_by_side
     alone = _seconds(loop.prepare(examples(1)), examples(1), every)
     chosen, other, ratio = (together, "one after another", alone / seconds)
@@ -196,7 +174,7 @@ def choose(
 def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
     """An engine as wide as memory allows."""
     room = free_memory() * MEMORY
-    one = Engine(program, "loop", 1, table, key).specs(examples(1))
+    one = jax.eval_shape(program.start, key, jax.tree.map(lambda leaf: leaf[0], examples(1)), table)
     bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     most = min(WIDTHS.get(jax.default_backend(), WIDTH), max(1, int(room / (3 * bytes_of_one))))
     while True:

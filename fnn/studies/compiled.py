@@ -1,0 +1,122 @@
+"""Programs of many networks, compiled once: a second study of the same trial compiles nothing."""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Axes = Sequence[int | None]
+
+
+class Lowered:
+    """A traced program, compiled when it is first wanted.
+
+    Attributes:
+        outputs: Shapes and dtypes of what it returns.
+        seconds: How long it took to trace and to compile, so far.
+    """
+
+    def __init__(self, recipe: "_Recipe"):
+        began = time.perf_counter()
+        lowered, quickly = recipe.lower(), recipe.quickly
+        self.outputs, self.seconds = lowered.out_info, time.perf_counter() - began
+        self._lowered, self._quickly, self._lock = lowered, quickly, Lock()
+
+    def compiled(self) -> Any:
+        """The executable."""
+        with self._lock:
+            if self._lowered is not None:
+                began = time.perf_counter()
+                self._compiled = _compile_quickly(self._lowered) if self._quickly else self._lowered.compile()
+                self._lowered = None
+                self.seconds += time.perf_counter() - began
+            return self._compiled
+
+
+def lowered(
+    function: Callable[..., Any],
+    key: Hashable,
+    axes: Axes,
+    args: Sequence[Any],
+    *,
+    together: bool,
+    mesh: Mesh | None = None,
+    donate: int | None = None,
+    quickly: bool = False,
+) -> Lowered:
+    """A function of one network as a program of many.
+
+    Args:
+        function: Of one network.
+        key: What it computes: with the same key and shapes it is not traced again.
+        axes: For each argument 0 where each network has its own, None where they share it.
+        args: Arguments of many networks; only their shapes and dtypes are read.
+        together: Whether networks go side by side; otherwise there is one.
+        mesh: Devices to spread them over.
+        donate: Number of the argument whose memory may be used up.
+        quickly: Whether it runs so seldom that it need not be fast.
+    """
+    specs = [jax.tree.map(lambda leaf, axis=axis: _spec(leaf, axis, mesh), arg) for arg, axis in zip(args, axes)]
+    flags = tuple(jax.config.read(name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
+    shapes = (jax.tree.structure(specs), *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(specs)))
+
+    def lower() -> Any:
+        mapped = _mapped(function, axes, together, mesh)
+        return jax.jit(mapped, donate_argnums=() if donate is None else donate).lower(*specs)
+
+    return _lowered(_Recipe((key, tuple(axes), together, mesh, quickly, flags, shapes), lower, quickly))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How a program is made, equal to others by its key alone."""
+
+    key: Hashable
+    lower: Callable[[], Any] = field(compare=False)
+    quickly: bool = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _lowered(recipe: _Recipe) -> Lowered:
+    return Lowered(recipe)
+
+
+def _spec(leaf: Any, axis: int | None, mesh: Mesh | None) -> jax.ShapeDtypeStruct:
+    place = None
+    if mesh is not None:
+        place = NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec(mesh.axis_names[0]))
+    leaf = np.int32(leaf) if isinstance(leaf, int) else leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+
+def _mapped(function: Callable[..., Any], axes: Axes, together: bool, mesh: Mesh | None) -> Callable[..., Any]:
+    if not together:
+        return _of_one(function, axes)
+    mapped = jax.vmap(function, tuple(axes))
+    if mesh is None:
+        return mapped
+    along = PartitionSpec(mesh.axis_names[0])
+    specs = tuple(PartitionSpec() if axis is None else along for axis in axes)
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=along, check_vma=False)
+
+
+def _of_one(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
+    """The function itself, of networks with a leading axis of 1."""
+    inner = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
+    outer = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+    return lambda *args: outer(function(*(arg if axis is None else inner(arg) for arg, axis in zip(args, axes))))
+
+
+def _compile_quickly(lowered: Any) -> Any:
+    """On a CPU, LLVM would optimize a program for longer than it ever runs."""
+    if jax.default_backend() == "cpu":
+        with suppress(jax.errors.JaxRuntimeError):  # the option is not for ever
+            return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+    return lowered.compile()
