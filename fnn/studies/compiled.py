@@ -64,7 +64,7 @@ def lowered(
         quickly: Whether it runs so seldom that it need not be fast.
     """
     specs = [jax.tree.map(lambda leaf, axis=axis: _spec(leaf, axis, mesh), arg) for arg, axis in zip(args, axes)]
-    flags = tuple(jax.config.read(name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
+    flags = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
     shapes = (jax.tree.structure(specs), *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(specs)))
 
     def lower() -> Any:
