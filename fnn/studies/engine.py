@@ -93,8 +93,10 @@ class Engine:
 
 
 @jax.jit
-def replace(lane: Lane, new: Lane, which: jax.Array) -> Lane:
-    return jax.tree.map(lambda new, old: jnp.where(which, new, old), new, lane)
+def replace(lanes: Lane, new: Lane, which: jax.Array) -> Lane:
+    """Lanes of which some are replaced."""
+    choose = lambda new, old: jnp.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    return jax.tree.map(choose, new, lanes)
 
 
 @contextmanager

@@ -74,8 +74,8 @@ class StudyResult:
     maximize: bool
     at: str
     networks: Callable[[Configuration], Layer] = field(repr=False)
-    kept: dict[RunId, Any] = field(repr=False)
-    predictions: np.ndarray | None = field(repr=False)
+    kept: dict[tuple[int, int, int], Any] = field(repr=False)
+    predictions: Any = field(repr=False)
     remarks: list[str] = field(repr=False)
 
     def values(self) -> np.ndarray:
@@ -134,7 +134,7 @@ class StudyResult:
         """
         chosen = RunId(self.best().trial if trial is None else trial, seed, fold)
         if chosen not in self.kept:
-            trials = sorted({run.trial for run in self.kept})
+            trials = sorted({kept[0] for kept in self.kept})
             raise ValueError(
                 f"the parameters of {chosen} were not kept; those of trials {trials} were: "
                 "give keep='all', or keep=k for the k best, to fnn.study"

@@ -20,6 +20,7 @@ from fnn.studies.going_on import go_on, identity_of
 from fnn.studies.halving import Halving
 from fnn.studies.progress import StudyProgress
 from fnn.studies.result import StudyResult, in_order, value_of
+from fnn.studies.runs import OVER
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.resume import TERMINATED
@@ -163,7 +164,8 @@ def study(
                 go_on(made, opened, identity_of(settings, folds_name, count))
             whole = made.conduct(range(count))
         if not whole:
-            shown.say(f"asked to stop: {sum(run.status == 'finished' for run in made.runs.values())} runs are finished")
+            over = sum(run.status in OVER for run in made.runs.values())
+            shown.say(f"asked to stop: {over} of {len(made.runs)} runs are over")
         if signal.SIGTERM in asked and opened is not None:
             raise SystemExit(TERMINATED)
     finally:
@@ -184,7 +186,7 @@ def _result(made: Study) -> StudyResult:
         maximize=settings.maximize,
         at=settings.at,
         networks=lambda configuration: settings.program(configuration).build(settings.traced(configuration)).net,
-        kept=made.store.kept,
+        kept={**made.store.kept},
         predictions=found if settings.predictions else None,
         remarks=made.progress.remarks,
     )

@@ -116,7 +116,7 @@ def test_index_sets_are_padded_to_one_size():
         (lambda: [([0, 1], [1])], 2, None, "1 rows that it trains on"),
         (lambda: [([0, 1], [5])], 2, None, "has row 5, the data has 2"),
         (lambda: [([], [1])], 2, None, "no row to train on"),
-        (lambda: [], 2, None, "gave no fold"),
+        (list, 2, None, "gave no fold"),
         (lambda: [[1, 2, 3]], 2, None, "a fold is a pair"),
     ],
 )

@@ -46,7 +46,7 @@ def test_integers_and_choices_are_equally_probable_and_within_bounds():
         (lambda: fnn.log_uniform(0, 1), "fnn.uniform where 0 is allowed"),
         (lambda: fnn.normal(0, 0), "positive std"),
         (lambda: fnn.integer(3, 2), "the smaller first"),
-        (lambda: fnn.integer(0, 1.5), "two ints"),
+        (lambda: fnn.integer(0, "1"), "two ints"),  # type: ignore
         (lambda: fnn.choice([]), "nothing to choose from"),
         (lambda: fnn.choice([jnp.tanh]), "static=True"),
     ],
