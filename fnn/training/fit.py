@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,8 @@ def fit(
         non_finite: What to do where a loss or gradients are not finite: ``"stop"``; ``"skip"`` such steps, which change
             nothing and are counted as ``"skipped"``; or ``"restore"`` the newest checkpoint (the beginning, where there
             is none) and go on with half the learning rate, which the optimizer must keep
-            (``optax.inject_hyperparams``). After ten of them in a row it stops.
+            (``optax.inject_hyperparams``); where it fails again before it has come further, it goes back to a
+            checkpoint of an earlier step, at last to the beginning. After ten of them in a row it stops.
         progress: Whether to show a bar (on a terminal) and a row for each epoch.
 
     Returns:
@@ -140,13 +142,11 @@ def fit(
         bar.say(f"going on from {kept.checkpoints.folder}: step {kept.step}, {len(past.rows)} of {epochs} epochs done")
     job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), profiler, bar)
     try:
-        with termination(kept is not None) as asked:
+        with checkpoints or nullcontext(), termination(kept is not None) as asked:
             past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
     finally:
         profiler.close()
         bar.close()
-        if checkpoints is not None:
-            checkpoints.close()
     restored = early_stopping is not None and early_stopping.restore and past.patience and past.patience.best_epoch
     return (past.best if restored and past.best is not None else past.run), history(past.rows)
 
@@ -175,8 +175,11 @@ def _dry_run(
 
 
 def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:
-    """Train, and where that fails go on from a checkpoint with a smaller rate; from an older one if it fails again."""
-    first, furthest, back = past, -1, 0
+    """Train, and where that fails go on from a checkpoint with a smaller rate.
+
+    Where it fails again before it has come further, it goes on from one of an earlier step, at last from the beginning.
+    """
+    first, furthest = past, -1
     rate = _rate(past.run)
     for attempt in itertools.count(1):
         try:
@@ -184,9 +187,9 @@ def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:
         except NonFiniteError as error:
             if attempt > ATTEMPTS:
                 raise
-            back = 0 if error.step > furthest else back + 1
+            before = None if error.step > furthest else int(past.run.step)
             furthest = max(furthest, error.step)
-            saved = None if job.kept is None else job.kept.restore(first, back)
+            saved = None if job.kept is None else job.kept.restore(first, before)
             past, rate = saved or first, rate / 2
             opt_state = optax.tree.set(past.run.opt_state, learning_rate=rate)
             past = past._replace(run=past.run._replace(opt_state=opt_state))

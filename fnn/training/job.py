@@ -38,7 +38,10 @@ class Kept:
             keep(self.checkpoints, past, self.identity)
             self.step = int(past.run.step)
 
-    def restore(self, fresh: Past, back: int = 0) -> Past | None:
+    def restore(self, fresh: Past, before: int | None = None) -> Past | None:
+        """The newest; or the newest of those of a step before."""
+        steps = self.checkpoints.steps()[::-1]
+        back = 0 if before is None else next((n for n, step in enumerate(steps) if step < before), len(steps))
         past = resume(self.checkpoints, fresh, self.identity, back)
         self.step = None if past is None or back else int(past.run.step)
         return past
@@ -67,11 +70,12 @@ class Job:
 
     def run(self, past: Past, asked: Callable[[], bool]) -> Past:
         """Train from where the past ends."""
+        self.logger.begin(int(past.run.step), past.seen)
         try:
             for report, is_last_of_epoch in self.reports(past, asked):
                 new = past._replace(run=report.run, seen=[*past.seen, report.metrics])
                 self.bar.update(report.steps, report.metrics)
-                self.logger.steps(int(new.run.step), new.seen)
+                self.logger.steps(int(new.run.step), report.metrics)
                 past = self.end_epoch(new) if is_last_of_epoch else new  # at once, also where Ctrl-C comes meanwhile
                 if self.kept is not None and (self.kept.is_due(past, is_last_of_epoch) or asked()):
                     self.kept.save(past)

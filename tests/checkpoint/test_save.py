@@ -118,6 +118,19 @@ def test_a_note_comes_back(tmp_path: Path) -> None:
     assert fnn.read_note(tmp_path / "a") == {"tags": ["x", None], "accuracy": 0.5}
 
 
+def test_a_folder_that_cannot_be_flushed_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said that the file from before is untouched, after the new one had taken its place."""
+
+    def failing(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    fnn.save(tmp_path / "a", {"x": 1})
+    monkeypatch.setattr("fnn.checkpoint.disk._flush_folder", failing)
+    with pytest.raises(fnn.CheckpointError, match=r"it is written, but .* cannot be flushed: Input/output error"):
+        fnn.save(tmp_path / "a", {"x": 2})
+    assert fnn.load(tmp_path / "a") == {"x": 2}
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fnn.save(tmp_path / "a", {"x": jnp.ones(3)})
     with pytest.MonkeyPatch.context() as patch:
