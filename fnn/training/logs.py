@@ -4,15 +4,19 @@ import csv
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TextIO
 
 import numpy as np
 
 Log = Callable[[int, dict[str, float]], None]
 Metrics = dict[str, np.ndarray]
+
+PATIENCE = 10  # seconds, before a log is said to be slow
 
 
 def jsonl_log(file: str | Path) -> Log:
@@ -171,6 +175,7 @@ class Logger:
             raise ValueError(f"log_every must be a positive number of steps, got {every}")
         self._logs, self._every = ((logs,) if callable(logs) else tuple(logs)), every
         self._waiting: list[Metrics] = []
+        self._began, self._spent = perf_counter(), [0.0] * len(self._logs)
 
     def begin(self, step: int, seen: Sequence[Metrics]) -> None:
         """Go on after a step; ``seen`` are metrics of the steps up to it, as far as they are known."""
@@ -196,8 +201,24 @@ class Logger:
     def row(self, step: int, values: Mapping[str, Any]) -> None:
         """Tell of those values that are one number."""
         plain = {name: float(value) for name, value in values.items() if name != "step" and np.ndim(value) == 0}
-        for log in self._logs:
+        for number, log in enumerate(self._logs):
+            began = perf_counter()
             log(step, plain)
+            self._spent[number] += perf_counter() - began
+            self._judge(number, log)
+
+    def _judge(self, number: int, log: Log) -> None:
+        """Tell once of a log that takes more time than the training: the device waits for it."""
+        spent, whole = self._spent[number], perf_counter() - self._began
+        if whole > PATIENCE and spent > whole / 2:
+            name = getattr(log, "__qualname__", None) or repr(log)
+            warnings.warn(
+                f"the log {name} took {spent:.0f} of {whole:.0f} seconds, while the device waited; log less "
+                "often (log_every), or let it hand its work to a thread",
+                UserWarning,
+                stacklevel=2,
+            )
+            self._spent[number] = -math.inf
 
 
 def _count(metrics: Metrics) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.training import logs
 
 X, Y = np.ones((12, 2), np.float32), np.ones((12, 1), np.float32)
 NET, OPTIMIZER = fnn.dense(1), optax.sgd(0.1)
@@ -135,6 +137,31 @@ def test_a_crash_while_a_column_is_added_loses_no_row(tmp_path: Path, monkeypatc
     log(2, {"b": 2.0})
     assert (tmp_path / "log").read_text() == "step,a,b\n1,1.0,\n2,,2.0\n"
     assert [file.name for file in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize(("seconds", "slow"), [(30.0, True), (1.0, False)])
+def test_a_log_that_takes_longer_than_the_training_is_told_once(
+    seconds: float, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test's own: a second between two looks at it, and more within the log."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    def lazy(step: int, values: Any) -> None:
+        nonlocal now
+        now += seconds - 1
+
+    monkeypatch.setattr(logs, "perf_counter", clock)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit(log=[lazy, lambda step, values: None], log_every=1)
+    texts = [str(warning.message) for warning in found]
+    assert len(texts) == slow
+    assert all("<locals>.lazy took" in text and "while the device waited; log less often" in text for text in texts)
 
 
 def test_mistakes_are_told() -> None:
