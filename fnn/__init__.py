@@ -116,6 +116,7 @@ from fnn.checkpoint.folder import Checkpoints as Checkpoints, Restored as Restor
 from fnn.data import Batches as Batches, batches as batches
 from fnn.training.objective import supervised as supervised
 from fnn.training.step import TrainState as TrainState, train_init as train_init, train_step as train_step
+from fnn.training.retrace import RetraceWarning as RetraceWarning
 from fnn.training.loop import Report as Report, training as training
 from fnn.training.fit import fit as fit
 from fnn.training.evaluate import evaluate as evaluate, predict as predict

@@ -10,7 +10,7 @@ from fnn.checkpoint.archive import Archive, opened, verify
 from fnn.checkpoint.container import read_array
 from fnn.checkpoint.disk import show_bytes
 from fnn.checkpoint.errors import CheckpointError
-from fnn.checkpoint.table import show_table
+from fnn.checkpoint.table import plain, show_table
 
 DAMAGED, DIFFERENT = 2, 1
 
@@ -26,11 +26,11 @@ def info(file: Path) -> int:
             shape = repr(stored.value) if spec.shape is None else str(list(spec.shape))
             rows.append((name, spec.dtype, shape, show_bytes(size)))
             total, numbers = total + size, numbers + (0 if entry is None else size // entry.dtype.itemsize)
-        by = "another tool, without checksums" if archive.version is None else f"fnn {archive.version}"
+        by = "another tool, without checksums" if archive.version is None else f"fnn {plain(archive.version)}"
         print(f"{file}: {len(rows)} leaves, {numbers:,} numbers, {show_bytes(total)}, written by {by}")
         print(show_table(("path", "dtype", "shape", "bytes"), rows))
         if archive.note is not None:
-            print(f"  note: {archive.note}")
+            print(f"  note: {plain(str(archive.note))}")
     return 0
 
 

@@ -31,6 +31,17 @@ def test_info_is_a_table(file: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert lines[-1].strip() == "note: {'of': 'x'}"
 
 
+def test_names_and_notes_command_no_terminal(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name with half a surrogate pair ended ``info`` with an error of its own, and escapes reached the terminal."""
+    fnn.save(file, {"\x1b[2J": 1, "\ud800": 2}, note="\x1b[31m")
+    assert main(["info", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert "\x1b" not in shown
+    assert r"\x1b[2J" in shown
+    assert r"\ud800" in shown
+
+
 def test_verify_tells_whole_from_damaged(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(file)]) == 0
     assert main(["verify", str(file.parent)]) == 0

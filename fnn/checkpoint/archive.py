@@ -22,6 +22,7 @@ from fnn.checkpoint.structure import (
     spec_in_file,
     stored_leaves,
 )
+from fnn.checkpoint.table import plain
 
 
 class Archive(NamedTuple):
@@ -87,7 +88,7 @@ def _read_about(handle: BinaryIO, path: Path, header: Header, text: str) -> Arch
     try:
         about = json.loads(text)
         if about["format"] > FORMAT:
-            reason = f"it was written by fnn {about['fnn']}, whose format is newer; update fnn"
+            reason = f"it was written by fnn {plain(str(about['fnn']))}, whose format is newer; update fnn"
             raise CheckpointError(path, reason)
         stored = stored_leaves(about["tree"])
         arrays = {name for name, leaf in stored.items() if leaf.value is None}

@@ -28,7 +28,8 @@ def replace_file(path: Path, size: int, write: Callable[[BinaryIO], None]) -> No
         write: Writes the content.
 
     Raises:
-        CheckpointError: when it cannot be written; what stood there before still does.
+        CheckpointError: when it cannot be written; what stood there before still does. Or when the folder cannot be
+            flushed: then the new file is there, and a loss of power may undo that.
     """
     folder = path.parent
     temporary = folder / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
@@ -43,12 +44,16 @@ def replace_file(path: Path, size: int, write: Callable[[BinaryIO], None]) -> No
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
-        _flush_folder(folder)
     except OSError as error:
         raise CheckpointError(path, f"it cannot be written: {error.strerror or error}; {KEPT}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+    try:
+        _flush_folder(folder)
+    except OSError as error:
+        reason = "it is written, but its name may not outlive a loss of power: the folder cannot be flushed"
+        raise CheckpointError(path, f"{reason}: {error.strerror or error}") from error
 
 
 KEPT = "what was there before is untouched"

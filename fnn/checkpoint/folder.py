@@ -91,8 +91,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close; an error of that must not hide the one that ended the block."""
+        try:
+            self.close()
+        except CheckpointError as other:
+            if not isinstance(error, Exception):  # an exit that says that all is saved must not pass
+                raise
+            error.add_note(f"Besides, what was saved last is lost: {other}")
 
     def save(self, step: int, tree: Any, *, metrics: Mapping[str, float] | None = None, note: Any = None) -> None:
         """Write a checkpoint, and remove those that need not stay.

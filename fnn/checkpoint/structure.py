@@ -150,6 +150,9 @@ def stored_leaves(outline: Outline, name: str = "") -> dict[str, Stored]:
     if not isinstance(kind, str):
         raise ValueError(f"{kind!r} is no kind of container")
     found: dict[str, Stored] = {}
+    parts = [part for part, _ in fields]
+    if len({str(part) for part in parts}) < len(parts) or len({isinstance(part, str) for part in parts}) > 1:
+        raise ValueError(f"the parts of {name or ROOT} have the same name, or names of several kinds")
     for part, inside in fields:
         if not isinstance(part, str | int):
             raise ValueError(f"{part!r} is no name of a part")

@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -18,6 +20,7 @@ from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step
+from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
 from fnn.training.resume import Past, history, identify, termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
@@ -41,6 +44,7 @@ def fit(
     log: Log | Sequence[Log] = (),
     log_every: int | None = None,
     watch: Watch | None = None,
+    profile: Window | None = None,
     non_finite: Literal["stop", "skip", "restore"] = "stop",
     progress: bool = True,
 ) -> tuple[TrainState, History]:
@@ -70,10 +74,14 @@ def fit(
             one or several.
         log_every: Steps after which training metrics are logged too: means over so many steps.
         watch: More metrics of each step, such as `fnn.norms` measures.
+        profile: ``(start, stop)``: trace the steps from start to stop - 1, counted as ``run.step`` counts, into the
+            folder ``"profile"`` beside the checkpoints, or where the program runs; ``(start, stop, folder)`` into
+            another. Open it with TensorBoard or Perfetto. The first steps of a run are also compiled.
         non_finite: What to do where a loss or gradients are not finite: ``"stop"``; ``"skip"`` such steps, which change
             nothing and are counted as ``"skipped"``; or ``"restore"`` the newest checkpoint (the beginning, where there
             is none) and go on with half the learning rate, which the optimizer must keep
-            (``optax.inject_hyperparams``). After ten of them in a row it stops.
+            (``optax.inject_hyperparams``); where it fails again before it has come further, it goes back to a
+            checkpoint of an earlier step, at last to the beginning. After ten of them in a row it stops.
         progress: Whether to show a bar (on a terminal) and a row for each epoch.
 
     Returns:
@@ -81,7 +89,8 @@ def fit(
         over the epoch's steps; those of validation are called ``"validation/..."``; ``"step"`` counts steps.
 
     Raises:
-        ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch.
+        ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch; or when
+            ``profile`` has no steps, or begins after the last.
         NonFiniteError: when a loss or gradients are not finite; it names the step and the first bad array, and
             holds the last good state and the history.
         MisfitError: when the folder holds the checkpoints of another run; it says what differs.
@@ -101,6 +110,7 @@ def fit(
         raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {type(run).__name__}")
     if non_finite == "restore":
         _rate(run)
+    profiler = Profiler(profile, Path() if checkpoints is None else checkpoints.folder)
     past = Past(run, int(run.step))
     if early_stopping is not None:
         past = past._replace(best=run, patience=early_stopping.init())
@@ -126,17 +136,17 @@ def fit(
         past = kept.restore(past) or past
     if cut:
         data = replace(data, key=past.run.key, start=past.began, stop=past.began + len(data))
+        profiler.fits(data.stop)
     bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
     if kept is not None and kept.step is not None:
         bar.say(f"going on from {kept.checkpoints.folder}: step {kept.step}, {len(past.rows)} of {epochs} epochs done")
-    job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), bar)
+    job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), profiler, bar)
     try:
-        with termination(kept is not None) as asked:
+        with checkpoints or nullcontext(), termination(kept is not None) as asked:
             past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
     finally:
+        profiler.close()
         bar.close()
-        if checkpoints is not None:
-            checkpoints.close()
     restored = early_stopping is not None and early_stopping.restore and past.patience and past.patience.best_epoch
     return (past.best if restored and past.best is not None else past.run), history(past.rows)
 
@@ -165,8 +175,11 @@ def _dry_run(
 
 
 def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:
-    """Train, and where that fails go on from a checkpoint with a smaller rate; from an older one if it fails again."""
-    first, furthest, back = past, -1, 0
+    """Train, and where that fails go on from a checkpoint with a smaller rate.
+
+    Where it fails again before it has come further, it goes on from one of an earlier step, at last from the beginning.
+    """
+    first, furthest = past, -1
     rate = _rate(past.run)
     for attempt in itertools.count(1):
         try:
@@ -174,9 +187,9 @@ def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:
         except NonFiniteError as error:
             if attempt > ATTEMPTS:
                 raise
-            back = 0 if error.step > furthest else back + 1
+            before = None if error.step > furthest else int(past.run.step)
             furthest = max(furthest, error.step)
-            saved = None if job.kept is None else job.kept.restore(first, back)
+            saved = None if job.kept is None else job.kept.restore(first, before)
             past, rate = saved or first, rate / 2
             opt_state = optax.tree.set(past.run.opt_state, learning_rate=rate)
             past = past._replace(run=past.run._replace(opt_state=opt_state))

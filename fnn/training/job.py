@@ -16,6 +16,7 @@ from fnn.training.evaluate import evaluate
 from fnn.training.faults import NonFiniteError, find_non_finite
 from fnn.training.logs import Logger, Metrics, join, means
 from fnn.training.loop import Report, Step, reports
+from fnn.training.profile import Profiler
 from fnn.training.progress import Progress
 from fnn.training.resume import TERMINATED, Past, history, keep, resume
 from fnn.training.step import Objective, TrainState, all_finite
@@ -37,7 +38,10 @@ class Kept:
             keep(self.checkpoints, past, self.identity)
             self.step = int(past.run.step)
 
-    def restore(self, fresh: Past, back: int = 0) -> Past | None:
+    def restore(self, fresh: Past, before: int | None = None) -> Past | None:
+        """The newest; or the newest of those of a step before."""
+        steps = self.checkpoints.steps()[::-1]
+        back = 0 if before is None else next((n for n, step in enumerate(steps) if step < before), len(steps))
         past = resume(self.checkpoints, fresh, self.identity, back)
         self.step = None if past is None or back else int(past.run.step)
         return past
@@ -61,15 +65,17 @@ class Job:
     early_stopping: EarlyStopping | None
     kept: Kept | None
     logger: Logger
+    profiler: Profiler
     bar: Progress
 
     def run(self, past: Past, asked: Callable[[], bool]) -> Past:
         """Train from where the past ends."""
+        self.logger.begin(int(past.run.step), past.seen)
         try:
             for report, is_last_of_epoch in self.reports(past, asked):
                 new = past._replace(run=report.run, seen=[*past.seen, report.metrics])
                 self.bar.update(report.steps, report.metrics)
-                self.logger.steps(int(new.run.step), new.seen)
+                self.logger.steps(int(new.run.step), report.metrics)
                 past = self.end_epoch(new) if is_last_of_epoch else new  # at once, also where Ctrl-C comes meanwhile
                 if self.kept is not None and (self.kept.is_due(past, is_last_of_epoch) or asked()):
                     self.kept.save(past)
@@ -129,9 +135,10 @@ class Job:
 
     def reports_of_arrays(self, past: Past, data: Batches, asked: Callable[[], bool]) -> Iterator[tuple[Report, bool]]:
         run, at, check = past.run, data.start + int(past.run.step) - past.began, Check()
-        limit = self.limit(asked)
+        limit = self.limit(past.began, asked)
         left = replace(data, start=at)
-        for report in reports(self.step, run, left, None, lambda at: limit(at - data.start)):
+        found = reports(self.step, run, left, None, lambda at: limit(at - data.start))
+        for report in self.profiler.around(found, int(run.step)):
             if check.fails(report):
                 numbers = range(at, data.stop)
                 again = ((data[number], np.asarray(data.indices(number))) for number in numbers)
@@ -144,8 +151,9 @@ class Job:
     ) -> Iterator[tuple[Report, bool]]:
         recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
         batches = _recording(islice(self.data, done, None), recent)
-        waiting = None
-        for report in reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(asked), int(run.step) - began):
+        waiting, first = None, int(run.step)
+        found = reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(began, asked), first - began)
+        for report in self.profiler.around(found, first):
             if waiting is not None:
                 yield waiting, False
             if check.fails(report):
@@ -156,11 +164,16 @@ class Job:
             raise ValueError("the data is empty: it has no batches")
         yield waiting, True
 
-    def limit(self, asked: Callable[[], bool]) -> Callable[[int], int]:
-        """Reports end with epochs, with checkpoints, and when the process is asked to stop."""
+    def limit(self, began: int, asked: Callable[[], bool]) -> Callable[[int], int]:
+        """Reports end with epochs, with checkpoints, with the profile, and when the process is asked to stop."""
         every = [] if self.kept is None or self.kept.checkpoints.every is None else [self.kept.checkpoints.every]
         every += [self.data.steps_per_epoch] if isinstance(self.data, Batches) else []
-        return lambda done: 1 if asked() else min((n - done % n for n in every), default=STEPS_PER_REPORT)
+
+        def room(done: int) -> int:
+            ends = [n - done % n for n in every] + self.profiler.room(began + done)
+            return 1 if asked() else min(ends, default=STEPS_PER_REPORT)
+
+        return room
 
 
 class Check:

@@ -3,14 +3,20 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, TextIO
 
 import numpy as np
 
 Log = Callable[[int, dict[str, float]], None]
 Metrics = dict[str, np.ndarray]
+
+PATIENCE = 10  # seconds, before a log is said to be slow
 
 
 def jsonl_log(file: str | Path) -> Log:
@@ -34,8 +40,7 @@ def jsonl_log(file: str | Path) -> Log:
 
     def log(step: int, values: dict[str, float]) -> None:
         plain = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as out:
+        with _appending(path) as out:
             out.write(json.dumps({"step": step, **plain}) + "\n")
 
     return log
@@ -67,15 +72,36 @@ def csv_log(file: str | Path) -> Log:
         record = {"step": step, **values}
         titles = _titles(path)
         wider = [*titles, *(name for name in record if name not in titles)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if wider != titles:
+        if titles and wider != titles:
             rows = [row + [""] * (len(wider) - len(row)) for row in _rows(path)[1:]]
-            with path.open("w", newline="") as out:
-                csv.writer(out, lineterminator="\n").writerows([wider, *rows])
-        with path.open("a", newline="") as out:
+            _replace(path, [wider, *rows])
+        with _appending(path) as out:
+            if not titles:
+                csv.writer(out, lineterminator="\n").writerow(wider)
             csv.writer(out, lineterminator="\n").writerow([record.get(name, "") for name in wider])
 
     return log
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[TextIO]:
+    """The file, open at its end; a line that a crash cut short stays by itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        cut = size > 0 and file.read(1) != b"\n"
+    with path.open("a", newline="") as out:
+        out.write("\n" * cut)
+        yield out
+
+
+def _replace(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write a table under another name first, so that a crash loses none of the old one."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", newline="") as out:
+        csv.writer(out, lineterminator="\n").writerows(rows)
+    os.replace(temporary, path)
 
 
 def _titles(path: Path) -> list[str]:
@@ -148,23 +174,52 @@ class Logger:
         if every is not None and every < 1:
             raise ValueError(f"log_every must be a positive number of steps, got {every}")
         self._logs, self._every = ((logs,) if callable(logs) else tuple(logs)), every
+        self._waiting: list[Metrics] = []
+        self._began, self._spent = perf_counter(), [0.0] * len(self._logs)
 
-    def steps(self, step: int, seen: Sequence[Metrics]) -> None:
-        """Tell of every so many steps of an epoch; ``seen`` are its metrics, of which the last are new."""
+    def begin(self, step: int, seen: Sequence[Metrics]) -> None:
+        """Go on after a step; ``seen`` are metrics of the steps up to it, as far as they are known."""
+        before = join(seen)
+        self._waiting = []
+        if self._every is not None and before and (rest := step % self._every):
+            self._waiting = [{name: values[-rest:] for name, values in before.items()}]
+
+    def steps(self, step: int, new: Metrics) -> None:
+        """Tell of every so many steps of the run; ``new`` are metrics of the steps up to ``step``."""
         if not self._logs or self._every is None:
             return
-        lengths = [len(next(iter(metrics.values()))) for metrics in seen]
-        done, new = sum(lengths), lengths[-1]
-        ends = [end for end in range(self._every, done + 1, self._every) if end > done - new]
-        if not ends:
+        self._waiting.append(new)
+        at = step - sum(map(_count, self._waiting))
+        if at // self._every == step // self._every:
             return
-        joined = join(seen)
-        for end in ends:
-            part = {name: values[end - self._every : end] for name, values in joined.items()}
-            self.row(step - done + end, means(part))
+        joined = join(self._waiting)
+        for end in range((at // self._every + 1) * self._every, step + 1, self._every):
+            self.row(end, means({name: values[: end - at] for name, values in joined.items()}))
+            joined, at = {name: values[end - at :] for name, values in joined.items()}, end
+        self._waiting = [joined]
 
     def row(self, step: int, values: Mapping[str, Any]) -> None:
         """Tell of those values that are one number."""
         plain = {name: float(value) for name, value in values.items() if name != "step" and np.ndim(value) == 0}
-        for log in self._logs:
+        for number, log in enumerate(self._logs):
+            began = perf_counter()
             log(step, plain)
+            self._spent[number] += perf_counter() - began
+            self._judge(number, log)
+
+    def _judge(self, number: int, log: Log) -> None:
+        """Tell once of a log that takes more time than the training: the device waits for it."""
+        spent, whole = self._spent[number], perf_counter() - self._began
+        if whole > PATIENCE and spent > whole / 2:
+            name = getattr(log, "__qualname__", None) or repr(log)
+            warnings.warn(
+                f"the log {name} took {spent:.0f} of {whole:.0f} seconds, while the device waited; log less "
+                "often (log_every), or let it hand its work to a thread",
+                UserWarning,
+                stacklevel=2,
+            )
+            self._spent[number] = -math.inf
+
+
+def _count(metrics: Metrics) -> int:
+    return len(next(iter(metrics.values())))

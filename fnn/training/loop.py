@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.data import Batches, pick
+from fnn.training.retrace import traces_of
 
 SECONDS_PER_REPORT = 0.2
 STEPS_PER_CALL = 1024  # at most: the size of the buffer that collects metrics
@@ -76,6 +77,7 @@ def reports(
         limit: ``limit(at)``: how many more steps, at least 1, the report may cover after ``at`` steps.
         at: Steps that were done before, for an iterable; `fnn.batches` knows them.
     """
+    traces_of(step).forget()
     if isinstance(batches, Batches):
         yield from _over_arrays(step, run, batches, every, limit)
     else:
@@ -131,7 +133,14 @@ def _stack(waiting: list[Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def _traced(step: Step) -> Step:
-    return jax.jit(step)  # one trace, shared by all that compile the step
+    """One trace, shared by all that compile the step."""
+
+    def noted(run: Any, batch: Any) -> Any:
+        after = step(run, batch)
+        traces_of(step).note(step, run, batch)  # one that `train_step` made has done so: of its objective
+        return after
+
+    return jax.jit(noted)
 
 
 @lru_cache(maxsize=32)

@@ -9,6 +9,7 @@ import optax
 
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
+from fnn.training.retrace import traces_of
 from fnn.training.watch import Watch
 
 Objective = Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
@@ -83,7 +84,8 @@ def train_step(
             folded into the key, gradients and metrics are averaged.
 
     Returns:
-        The step. Its metrics are the objective's, and its ``"loss"`` where these have none.
+        The step. Its metrics are the objective's, and its ``"loss"`` where these have none. Where it is compiled again
+        and again, a `RetraceWarning` says what changed.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -99,6 +101,7 @@ def train_step(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def step(run: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        traces_of(step).note(objective, run, batch)
         key = jax.random.fold_in(fold(run.key, "step"), run.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))

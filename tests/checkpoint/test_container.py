@@ -128,6 +128,8 @@ TREES = {
     "of text": ABOUT | {"tree": "dict"},
     "of parts without names": ABOUT | {"tree": ["dict", [[["x"], {"int": 1}]]]},
     "nested deeply": ABOUT | {"tree": "DEEP"},
+    "of names that cannot be sorted": ABOUT | {"tree": ["dict", [["a", {"int": 1}], [3, {"int": 1}]]]},
+    "of a name twice": ABOUT | {"tree": ["dict", [["a", {"int": 1}], ["a", {"int": 2}]]]},
 }
 
 

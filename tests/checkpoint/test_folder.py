@@ -1,6 +1,7 @@
 """A folder keeps the newest and the best, whatever happens to its files, to its writer or to the clock."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -128,6 +129,23 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path: Path, m
     checkpoints.save(30, tree(3))
     checkpoints.close()
     assert checkpoints.steps() == [10, 30]
+
+
+def test_a_save_in_the_background_that_finds_no_room_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    checkpoints = fill(tmp_path, 1, background=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        checkpoints.save(20, {"w": jnp.zeros(100_000)})
+        with pytest.raises(fnn.CheckpointError, match="File too large; what was there before is untouched"):
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert restored(checkpoints) == (10, 1)
+    checkpoints.save(30, tree(3))
+    checkpoints.close()
+    assert restored(checkpoints) == (30, 3)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", *(file.name for file in files(tmp_path))]
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

@@ -118,6 +118,19 @@ def test_a_note_comes_back(tmp_path: Path) -> None:
     assert fnn.read_note(tmp_path / "a") == {"tags": ["x", None], "accuracy": 0.5}
 
 
+def test_a_folder_that_cannot_be_flushed_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said that the file from before is untouched, after the new one had taken its place."""
+
+    def failing(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    fnn.save(tmp_path / "a", {"x": 1})
+    monkeypatch.setattr("fnn.checkpoint.disk._flush_folder", failing)
+    with pytest.raises(fnn.CheckpointError, match=r"it is written, but .* cannot be flushed: Input/output error"):
+        fnn.save(tmp_path / "a", {"x": 2})
+    assert fnn.load(tmp_path / "a") == {"x": 2}
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fnn.save(tmp_path / "a", {"x": jnp.ones(3)})
     with pytest.MonkeyPatch.context() as patch:
@@ -185,3 +198,49 @@ def test_an_error_of_the_disk_in_the_middle_is_raised(tmp_path: Path, monkeypatc
     with pytest.raises(fnn.CheckpointError, match="Input/output error"):
         fnn.save(tmp_path / "a", {str(number): np.zeros(100_000) for number in range(8)})
     assert not (tmp_path / "a").exists()
+
+
+SHARDED = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, optax, orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import fnn
+
+mesh = Mesh(np.array(jax.devices()), ("data",))
+assert mesh.size == 4
+net, optimizer = fnn.serial(fnn.dense(8), jnp.tanh, fnn.dropout(0.5), fnn.dense(1)), optax.adam(0.1)
+x, y = jnp.linspace(-1, 1, 32).reshape(8, 4), jnp.ones((8, 1))
+step = jax.jit(fnn.train_step(fnn.supervised(net, optax.losses.squared_error), optimizer))
+
+def start(seed):
+    names = lambda leaf: ["data"] if leaf.shape[:1] in ((4,), (8,)) else []
+    place = lambda leaf: jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*names(leaf))))
+    return jax.tree.map(place, fnn.train_init(net, optimizer, jax.random.key(seed), x))
+
+def bits(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
+
+run = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), step(start(7), (x, y))[0], start(7))
+with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(sys.argv[1], run)
+    checkpointer.wait_until_finished()
+    found = checkpointer.restore(sys.argv[1], start(0))
+assert type(found) is fnn.TrainState
+assert not found.params["dense_0"]["kernel"].is_fully_replicated
+for (path, wanted), leaf in zip(jax.tree.leaves_with_path(run), jax.tree.leaves(found), strict=True):
+    assert (leaf.dtype, leaf.sharding, bits(leaf)) == (wanted.dtype, wanted.sharding, bits(wanted)), path
+next_ones = [step(state, (x, y))[0] for state in (run, found)]
+assert [bits(leaf) for leaf in jax.tree.leaves(next_ones[0])] == [bits(leaf) for leaf in jax.tree.leaves(next_ones[1])]
+print("the same")
+"""
+
+
+def test_a_sharded_state_goes_through_orbax_with_its_key(tmp_path: Path) -> None:
+    pytest.importorskip("orbax.checkpoint", reason="saves through Orbax, which is not installed")
+    root = str(Path(__file__).parents[2])
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
+    command = [sys.executable, "-c", SHARDED, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "the same\n", done.stderr

@@ -62,6 +62,8 @@ def title_of(name: str) -> str | None:
 
 def cell_of(counts: Counter[Outcome]) -> str:
     """What happened how often, the worst first."""
+    if not counts:  # only root may mount a file system
+        return "not permitted here"
     return ", ".join(f"{outcome.text} {counts[outcome]}" for outcome in reversed(Outcome) if outcome in counts)
 
 

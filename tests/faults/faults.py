@@ -1,13 +1,14 @@
 """Faults: each is done to the checkpoints of a library, many times, and yields what became of them.
 
-A process that is killed is no computer that loses its power: what it wrote, the system still has. A file-size limit
-stands for a full disk.
+A process that is killed is no computer that loses its power: what it wrote, the system still has. A full disk is a
+limit on the sizes of files, which every system has, and a small file system, which only root may mount.
 """
 
 import contextlib
 import os
 import resource
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -182,17 +183,54 @@ def full(setting: Setting) -> Iterator[Trial]:
         with two_saved(setting.keeper) as (folder, files):
             limit = int(share * max(map(size_of, files)))
             reply = ask(save_limited, setting.keeper, folder, limit)
-            if isinstance(reply, Outcome):
-                yield Trial(reply, f"limit of {limit} bytes")
-            else:
-                newest = 2 if isinstance(reply, Exception) else 3
-                yield Trial(go_on(setting.keeper, folder, newest), f"limit of {limit} bytes, save: {reply}")
+            yield after_full(setting, folder, reply, f"limit of {limit} bytes")
+
+
+def after_full(setting: Setting, folder: Path, reply: Any, what: str) -> Trial:
+    """Judge what is there after step 3 had too little room."""
+    if isinstance(reply, Outcome):
+        return Trial(reply, what)
+    newest = 2 if isinstance(reply, Exception) else 3
+    return Trial(go_on(setting.keeper, folder, newest), f"{what}, save: {reply}")
 
 
 def save_limited(keeper: str, folder: Path, limit: int) -> Iterator[int]:
     """Save step 3 with a limit on the sizes of files."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return save(keeper, folder, 3)
+
+
+def full_system(setting: Setting) -> Iterator[Trial]:
+    """The file system has no more room than a share of a checkpoint, until the run is started again."""
+    for share in (0, 0.1, 0.5, 0.9, 0.999):
+        with small_system() as home:
+            if home is None:
+                return
+            folder, ballast = home / "run", home / "ballast"
+            folder.mkdir()
+            must_save(setting.keeper, folder, 1)
+            before = shutil.disk_usage(home).free
+            must_save(setting.keeper, folder, 2)
+            free = shutil.disk_usage(home).free
+            room = int(share * (before - free))
+            ballast.write_bytes(bytes(free - room))
+            reply = ask(save, setting.keeper, folder, 3)
+            ballast.unlink()
+            yield after_full(setting, folder, reply, f"{room} bytes left")
+
+
+@contextlib.contextmanager
+def small_system() -> Iterator[Path | None]:
+    """A file system of 8 MB in memory; None where it may not be mounted."""
+    with tempfile.TemporaryDirectory() as home:
+        command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", home]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            yield None
+            return
+        try:
+            yield Path(home)
+        finally:
+            subprocess.run(["umount", "--lazy", home], check=True)
 
 
 def read_only(setting: Setting) -> Iterator[Trial]:
@@ -278,7 +316,8 @@ FAULTS: dict[str, Fault] = {
     "a byte flipped in the arrays": flipped_arrays,
     "a byte flipped in the rest": flipped_rest,
     "a file cut short": truncated,
-    "a full disk": full,
+    "a full disk (a limit on the size of files)": full,
+    "a full disk (a file system of 8 MB)": full_system,
     "a read-only folder": read_only,
     "two writers, one folder": two_writers,
     "a clock that goes backwards": clock_backwards,

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.training import job
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -219,6 +220,51 @@ def test_a_run_that_diverges_is_restored_with_a_smaller_rate(tmp_path: Any) -> N
     assert after.opt_state.hyperparams["learning_rate"] < 300
     assert np.isfinite(history["loss"]).all()
     assert len(history["loss"]) == 30
+
+
+def test_restoring_goes_back_to_earlier_steps_and_at_last_to_the_beginning(tmp_path: Any, monkeypatch: Any) -> None:
+    """It counted files, of which each attempt added some, and so came back to the same step."""
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=1e-6)
+    restored, restore = [], job.Kept.restore
+
+    def noted(*arguments: Any) -> Any:
+        past = restore(*arguments)
+        restored.append(past and int(past.run.step))
+        return past
+
+    def fragile(params: Any, state: Any, batch: Any, *, key: Any, train: bool) -> Any:
+        loss, (_, metrics) = OBJECTIVE(params, {}, batch, key=key, train=train)
+        loss = jnp.where(state["steps"] >= 7, jnp.nan, loss)
+        return loss, ({"steps": state["steps"] + 1}, metrics | {"loss": loss})
+
+    monkeypatch.setattr(job.Kept, "restore", noted)
+    run = fnn.train_init(NET, optimizer, jax.random.key(0), X)._replace(state={"steps": jnp.zeros((), jnp.int32)})
+    checkpoints = fnn.Checkpoints(tmp_path, keep=9, every=2)
+    options = {"batch_size": 8, "epochs": 3, "non_finite": "restore", "checkpoints": checkpoints, "progress": False}
+    with pytest.raises(fnn.NonFiniteError):
+        fnn.fit(fragile, optimizer, run, (X, Y), **options)
+    assert restored[:6] == [None, 6, 4, 2, None, None]
+    assert len(restored) == 1 + job.ATTEMPTS
+
+
+def test_an_error_of_the_disk_does_not_hide_the_one_before(tmp_path: Any, monkeypatch: Any) -> None:
+    """What was saved in the background could not be written, and only that was told."""
+    checkpoints = fnn.Checkpoints(tmp_path, every=1, background=True)
+    write = fnn.Checkpoints._write
+
+    def failing(*_: Any) -> None:
+        raise fnn.CheckpointError(tmp_path, "the disk is full")
+
+    def spoil(step: int, values: Any) -> None:
+        monkeypatch.setattr(fnn.Checkpoints, "_write", failing)
+        if step == 2:
+            raise ArithmeticError("the real reason")
+
+    with pytest.raises(ArithmeticError, match="the real reason") as error:
+        fit(checkpoints=checkpoints, log=spoil, log_every=1)
+    assert error.value.__notes__ == [f"Besides, what was saved last is lost: {tmp_path}: the disk is full"]
+    monkeypatch.setattr(fnn.Checkpoints, "_write", write)
+    assert int(fit(checkpoints=checkpoints)[0].step) == 15
 
 
 def test_restoring_needs_a_rate_that_can_be_changed() -> None:

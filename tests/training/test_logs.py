@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.training import logs
 
 X, Y = np.ones((12, 2), np.float32), np.ones((12, 1), np.float32)
 NET, OPTIMIZER = fnn.dense(1), optax.sgd(0.1)
@@ -78,6 +80,88 @@ def test_norms_and_the_rate_are_measured_in_each_step() -> None:
     assert metrics["learning_rate"] == pytest.approx(0.1)
     _, history = fit(watch=fnn.norms())
     assert history["gradient_norm"][1] < history["gradient_norm"][0]
+
+
+def test_log_every_may_be_longer_than_an_epoch() -> None:
+    """It was counted within each epoch of four steps, so that only epochs were logged."""
+
+    def losses(every: int) -> dict[int, float]:
+        found: dict[int, float] = {}
+        log = lambda step, values: None if "validation/loss" in values else found.update({step: values["loss"]})
+        fit(log=log, log_every=every, validation=(X, Y))
+        return found
+
+    single, means = losses(1), losses(6)
+    assert means == {6: pytest.approx(np.mean([single[step] for step in range(1, 7)]))}
+
+
+def test_a_run_that_goes_on_logs_means_over_the_steps_before_too(tmp_path: Path) -> None:
+    run = fnn.train_init(NET, OPTIMIZER, jax.random.key(0), X)
+    whole, parts = [], []
+    note = lambda records: lambda step, values: records.append((step, values["loss"]))
+    arguments, options = (OBJECTIVE, OPTIMIZER, run, (X, Y)), {"batch_size": 3, "log_every": 3, "progress": False}
+    fnn.fit(*arguments, **options, epochs=2, log=note(whole))
+
+    def stop(step: int, values: Any) -> None:
+        parts.append((step, values["loss"]))
+        if step == 4:
+            raise KeyboardInterrupt
+
+    for log in (stop, note(parts)):
+        fnn.fit(*arguments, **options, epochs=2, log=log, checkpoints=fnn.Checkpoints(tmp_path, every=2))
+    assert dict(parts)[6] == dict(whole)[6]
+
+
+def test_a_line_that_was_cut_short_spoils_no_other(tmp_path: Path) -> None:
+    for name, log in (("a", fnn.jsonl_log(tmp_path / "a")), ("b", fnn.csv_log(tmp_path / "b"))):
+        log(1, {"loss": 0.5})
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "2,")
+        log(3, {"loss": 0.25})
+    assert json.loads((tmp_path / "a").read_text().splitlines()[-1]) == {"step": 3, "loss": 0.25}
+    assert (tmp_path / "b").read_text() == "step,loss\n1,0.5\n2,\n3,0.25\n"
+
+
+def test_a_crash_while_a_column_is_added_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table was opened for writing, and so empty, before its rows were written again."""
+    log = fnn.csv_log(tmp_path / "log")
+    log(1, {"a": 1.0})
+
+    def crash(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            log(2, {"b": 2.0})
+    assert (tmp_path / "log").read_text() == "step,a\n1,1.0\n"
+    log(2, {"b": 2.0})
+    assert (tmp_path / "log").read_text() == "step,a,b\n1,1.0,\n2,,2.0\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize(("seconds", "slow"), [(30.0, True), (1.0, False)])
+def test_a_log_that_takes_longer_than_the_training_is_told_once(
+    seconds: float, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test's own: a second between two looks at it, and more within the log."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    def lazy(step: int, values: Any) -> None:
+        nonlocal now
+        now += seconds - 1
+
+    monkeypatch.setattr(logs, "perf_counter", clock)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit(log=[lazy, lambda step, values: None], log_every=1)
+    texts = [str(warning.message) for warning in found]
+    assert len(texts) == slow
+    assert all("<locals>.lazy took" in text and "while the device waited; log less often" in text for text in texts)
 
 
 def test_mistakes_are_told() -> None:
