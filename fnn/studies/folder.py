@@ -20,7 +20,7 @@ ABOUT = "study.json"
 CONFIGURATIONS = "configurations.jsonl"
 RUNS = "runs.jsonl"
 RUNNING = "running.safetensors"
-NETWORKS = "networks-{:06d}.safetensors"
+NETWORKS = "networks-{}.safetensors"
 
 
 class StudyFolder:
@@ -97,10 +97,11 @@ class StudyFolder:
             Runs, states of those in the middle, parameters and state, predictions.
         """
         kept, predictions, runs, states = {}, {}, {}, {}
-        for file in sorted(self.folder.glob(NETWORKS.replace("{:06d}", "*"))):
+        for file in sorted(self.folder.glob(NETWORKS.format("*"))):
             try:
                 tree = load(file)
             except CheckpointError as error:
+                file.rename(file.with_suffix(".damaged"))
                 warnings.warn(f"{error}; its runs are trained again", CheckpointWarning, stacklevel=2)
                 continue
             for name, parts in tree.items():
@@ -139,8 +140,9 @@ class StudyFolder:
             if run_id in predictions:
                 trees.setdefault(_name(run_id), {}).update(predictions=predictions[run_id])
         if trees:
-            number = len(list(self.folder.glob(NETWORKS.replace("{:06d}", "*"))))
-            save(self.folder / NETWORKS.format(number), trees)
+            last = max((file.name for file in self.folder.glob(NETWORKS.format("*"))), default=NETWORKS.format(-1))
+            number = int(last.removeprefix("networks-").split(".")[0]) + 1
+            save(self.folder / NETWORKS.format(f"{number:06d}"), trees)
         self._append(RUNS, list(new.values()))
         self._recorded |= new
         records = [run.record() for run in runs if run.id in states]

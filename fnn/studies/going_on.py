@@ -12,7 +12,8 @@ from fnn.core.specs import show as show_specs
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration
 from fnn.studies.folder import StudyFolder
-from fnn.studies.runs import RunId
+from fnn.studies.result import ranked, scores_of, value_of
+from fnn.studies.runs import OVER, RunId
 from fnn.studies.schedule import to_host
 from fnn.studies.settings import Settings
 from fnn.studies.space import show
@@ -72,9 +73,22 @@ def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str]) -> None
     made.store.parked |= {run_id: to_host(state) for run_id, state in states.items() if known(run_id)}
     made.store.kept |= {run_id: to_host(tree) for run_id, tree in kept.items()}
     made.store.predictions |= {run_id: to_host(tree) for run_id, tree in predictions.items()}
+    _forget(made)
     if runs:
         over = sum(run.status == "finished" for run in runs.values())
         made.progress.say(f"going on from {folder.folder}: {over} runs are finished, {len(states)} in the middle")
+
+
+def _forget(made: Study) -> None:
+    """Train those of the best trials again whose parameters are wanted and lost."""
+    settings, runs = made.settings, list(made.runs.values())
+    if settings.keep == "all" or not settings.keep:
+        return
+    scores = scores_of(runs, len(made.configurations), lambda run: value_of(run, settings.monitor, settings.at))
+    best = set(ranked(scores, settings.maximize)[: settings.keep])
+    for run in runs:
+        if run.id.trial in best and run.status in OVER and run.id not in made.store.kept:
+            del made.runs[run.id]
 
 
 def _like(made: Study, run_id: RunId) -> Any:

@@ -1,0 +1,206 @@
+"""A study goes on from its folder as if it had never stopped, whatever happened to it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import fnn
+from fnn.studies import conduct
+from tests.studies.small import RATES, SPACE, X, Y, same, study
+
+WHOLE = {"keep": "all", "predictions": True, "seeds": 2, "width": 3}
+
+
+class CrashError(Exception):
+    """The study's process ends here."""
+
+
+def crash_after(monkeypatch, calls):
+    """Write after each call of the executable, and end after so many."""
+    left = [calls]
+
+    def update(*_):
+        left[0] -= 1
+        if left[0] < 0:
+            raise CrashError
+
+    monkeypatch.setattr(conduct, "SNAPSHOT", -1.0)
+    monkeypatch.setattr(conduct.StudyProgress, "update", update)
+
+
+@pytest.mark.parametrize("changes", [{}, {"halving": fnn.halving(3, first=4)}], ids=["plain", "halving"])
+def test_a_study_that_crashes_after_any_call_ends_in_the_same_bits(tmp_path, monkeypatch, changes):
+    whole = study(**WHOLE, **changes)
+    for calls in range(12):
+        folder = tmp_path / str(calls)
+        with monkeypatch.context() as patch:
+            crash_after(patch, calls)
+            with pytest.raises(CrashError):
+                study(**WHOLE, **changes, folder=folder)
+        resumed = study(**WHOLE, **changes, folder=folder)
+        assert [run.id for run in resumed.runs] == [run.id for run in whole.runs]
+        same(resumed, whole)
+        assert resumed.kept.keys() == whole.kept.keys()
+        np.testing.assert_array_equal(resumed.predictions, whole.predictions)
+        if changes:
+            break_after = 4  # rungs of four calls: the first two and the start of the third are enough
+            if calls >= break_after:
+                break
+
+
+def test_a_study_that_is_terminated_and_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
+    """The process ends at a random call of fsync: in the middle of a file, between files, before and after names."""
+    program = """
+import os, signal, sys
+from tests.studies.small import study
+from fnn.studies import conduct
+conduct.SNAPSHOT = -1.0
+number, left, fsync = int(sys.argv[1]), [int(sys.argv[2])], os.fsync
+def counted(descriptor):
+    fsync(descriptor)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), number)
+os.fsync = counted
+study(keep="all", predictions=True, seeds=2, width=3, folder=sys.argv[3])
+"""
+    random = np.random.default_rng()
+    for number in (15, 9, 9):
+        moment = random.integers(3, 14)
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(number), str(moment), str(tmp_path)],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (143 if number == 15 else -9), (moment, done.stderr)
+    same(study(**WHOLE, folder=tmp_path), study(**WHOLE))
+
+
+def test_more_trials_and_seeds_leave_the_old_ones(tmp_path):
+    few = study(SPACE, trials=2, folder=tmp_path)
+    more = study(SPACE, trials=4, seeds=2, folder=tmp_path)
+    same(few, more)
+    same(more, study(SPACE, trials=4, seeds=2))
+    assert "4 runs are finished" in more.remarks[1]
+
+
+def test_the_files_are_read_without_fnn(tmp_path):
+    result = study(folder=tmp_path, keep="all")
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["measured"]["validation/loss"] for record in records] == [
+        run.measured["validation/loss"] for run in result.runs
+    ]
+    configurations = [json.loads(line) for line in (tmp_path / "configurations.jsonl").read_text().splitlines()]
+    assert configurations == [{"trial": number, **row} for number, row in enumerate(RATES)]
+    arrays = load_file(tmp_path / "networks-000000.safetensors")
+    kernel = result.kept[1, 0, 0][0]["dense_0"]["kernel"]
+    np.testing.assert_array_equal(arrays["trial1_seed0_fold0/params/dense_0/kernel"], kernel)
+
+
+def test_values_that_are_not_finite_are_plain_json(tmp_path):
+    with pytest.warns(UserWarning, match="no trial has a finite"):
+        result = study([{"learning_rate": 1e4}], folder=tmp_path, at="last")
+    text = (tmp_path / "runs.jsonl").read_text()
+    for line in text.splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    with pytest.warns(UserWarning, match="no trial has a finite"):
+        same(result, study([{"learning_rate": 1e4}], folder=tmp_path, at="last"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"steps": 12, "evaluate_every": 6}, "evaluate_every"),
+        ({"batch_size": 4}, "batch size"),
+        ({"folds": 3}, "folds"),
+        ({"data": (X + 1, Y)}, "data"),
+        ({"at": "last"}, "compared"),
+        ({"key": __import__("jax").random.key(5)}, "key"),
+        ({"space": [{"learning_rate": 0.5}] * 3}, "space"),
+    ],
+)
+def test_another_study_is_refused_with_what_differs(tmp_path, changes, name):
+    study(folder=tmp_path)
+    before = (tmp_path / "runs.jsonl").read_text()
+    with pytest.raises(fnn.MisfitError, match=name):
+        study(**{"space": RATES, **changes}, folder=tmp_path)
+    assert (tmp_path / "runs.jsonl").read_text() == before
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, study(**WHOLE, folder=folder)
+
+
+def cut_last_line(folder):
+    file = folder / "runs.jsonl"
+    file.write_text(file.read_text()[:-20])
+
+
+def spoil_a_line(folder):
+    file = folder / "runs.jsonl"
+    lines = file.read_text().splitlines()
+    lines[3] = lines[3][:40] + "\x00" + lines[3][41:]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def spoil_networks(folder):
+    file = folder / "networks-000000.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+def spoil_running(folder):
+    (folder / "running.safetensors").write_bytes(b"nothing of the kind")
+
+
+@pytest.mark.parametrize("damage", [cut_last_line, spoil_a_line, spoil_networks, spoil_running])
+def test_what_is_damaged_is_told_of_and_trained_again(finished, tmp_path, damage):
+    folder, whole = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    damage(copy)
+    with pytest.warns(fnn.CheckpointWarning):
+        resumed = study(**WHOLE, folder=copy)
+    same(resumed, whole)
+    np.testing.assert_array_equal(resumed.predictions, whole.predictions)
+    same(study(**WHOLE, folder=copy), whole)  # and mended: no warning, which would be an error
+
+
+def test_the_best_network_is_trained_again_where_its_file_is_lost(tmp_path):
+    whole = study(folder=tmp_path)
+    for file in tmp_path.glob("networks-*"):
+        file.unlink()
+    resumed = study(folder=tmp_path)
+    assert resumed.kept.keys() == whole.kept.keys() != set()
+    same(resumed, whole)
+
+
+def test_a_damaged_description_is_refused(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    (copy / "study.json").write_text("{")
+    with pytest.raises(fnn.CheckpointError, match=r"study.json: it is damaged"):
+        study(**WHOLE, folder=copy)
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    from fnn.studies.folder import StudyFolder
+
+    folder = StudyFolder(tmp_path)
+    with pytest.raises(fnn.CheckpointError, match="another process runs this study"):
+        study(folder=tmp_path)
+    folder.close()
+    study(folder=tmp_path)
