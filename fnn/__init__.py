@@ -135,6 +135,7 @@ from fnn.studies.space import (
     uniform as uniform,
 )
 from fnn.studies.configurations import grid as grid, sobol as sobol, table as table
+from fnn.studies.suggestions import from_optuna as from_optuna
 from fnn.studies.folds import (
     Folds as Folds,
     k_fold as k_fold,

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fnn.studies.space import Dimension, choice, is_number, show
-
-Configuration = dict[str, Any]
+from fnn.studies.space import Configuration, Dimension, choice, is_number, show
+from fnn.studies.suggestions import Suggestions
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,11 @@ def table(rows: Iterable[Mapping[str, Any]], *, static: Sequence[str] = ()) -> S
     return Space(dimensions, "table", tuple(found))
 
 
-def as_space(space: Any) -> Space:
+def as_space(space: Any) -> Space | Suggestions:
     """What a caller may write as a space, as a `Space`."""
     if space is None:
         return Space({}, "table", ({},))
-    if isinstance(space, Space):
+    if isinstance(space, Space | Suggestions):
         return space
     if isinstance(space, Mapping):
         return Space(_dimensions(space))

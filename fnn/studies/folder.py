@@ -48,22 +48,28 @@ class StudyFolder:
         """Let others have the folder."""
         self._lock.close()
 
-    def begin(self, identity: Mapping[str, str]) -> dict[str, Any]:
+    def begin(self, identity: Mapping[str, str], programs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         """How the study that is here was decided to run; nothing where there is none.
+
+        Args:
+            identity: What the study is.
+            programs: For each static choice what is trained; more trials may bring more of them.
 
         Raises:
             MisfitError: when it is another study, with a table of what differs.
         """
         file = self.folder / ABOUT
         if not file.exists():
-            self._about = {"of": dict(identity), "chosen": {}}
+            self._about = {"of": dict(identity), "programs": dict(programs), "chosen": {}}
             return {}
         try:
             self._about = json.loads(file.read_text())
-            then, chosen = self._about["of"], self._about["chosen"]
+            then, before, chosen = self._about["of"], self._about["programs"], self._about["chosen"]
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(file, f"it is damaged ({error}); remove the folder, or restore the file") from error
-        compare(self.folder, dict(identity), then)
+        compare(self.folder, identity, then)
+        for label, texts in programs.items():
+            compare(self.folder, texts, before.setdefault(label, texts))
         return chosen
 
     def decide(self, group: str, mode: str, width: int) -> None:

@@ -58,14 +58,10 @@ def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str]) -> None
     """Take in what the folder has."""
     settings = made.settings
     groups = {made.label(trial): trial for trial in reversed(range(len(made.configurations)))}
-    for label, trial in groups.items():
-        texts = _program_identity(settings, made.configurations[trial])
-        identity = {**identity, **{f"{label}: {name}" if label else name: text for name, text in texts.items()}}
-    made.chosen = folder.begin(identity)
+    programs = {label: _program_identity(settings, made.configurations[trial]) for label, trial in groups.items()}
+    made.chosen = folder.begin(identity, programs)
     folder.configurations()
-    folder.add_configurations(
-        [{"trial": n, **{k: _plain(v) for k, v in row.items()}} for n, row in enumerate(made.configurations)]
-    )
+    write_configurations(made, folder)
     wants = settings.keep == "all" or settings.predictions
     runs, states, kept, predictions = folder.read(settings.rule, wants, lambda run_id: _like(made, run_id))
     known = lambda run_id: run_id.trial < len(made.configurations)
@@ -77,6 +73,12 @@ def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str]) -> None
     if runs:
         over = sum(run.status == "finished" for run in runs.values())
         made.progress.say(f"going on from {folder.folder}: {over} runs are finished, {len(states)} in the middle")
+
+
+def write_configurations(made: Study, folder: StudyFolder) -> None:
+    """Write down those that are not yet."""
+    rows = enumerate(made.configurations)
+    folder.add_configurations([{"trial": n, **{k: _plain(v) for k, v in row.items()}} for n, row in rows])
 
 
 def _forget(made: Study) -> None:

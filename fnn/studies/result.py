@@ -16,6 +16,7 @@ from fnn.studies.configurations import Configuration, Space
 from fnn.studies.runs import Run, RunId
 from fnn.studies.space import show
 from fnn.studies.statistics import Comparison, Interval, compare, importance, interval
+from fnn.studies.suggestions import Suggestions
 from fnn.studies.trial import Table
 
 
@@ -67,7 +68,7 @@ class StudyResult:
         remarks: What was chosen and noticed on the way, as it was printed.
     """
 
-    space: Space
+    space: Space | Suggestions
     configurations: list[Configuration]
     runs: list[Run]
     monitor: str

@@ -14,6 +14,7 @@ from fnn.data import on_device, rows
 from fnn.studies.configurations import Configuration, Space
 from fnn.studies.folds import as_folds, index_sets
 from fnn.studies.halving import Halving
+from fnn.studies.suggestions import Suggestions
 from fnn.studies.trial import Program, Table
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.objective import Supervised, split_batch
@@ -46,7 +47,7 @@ class Settings:
     """
 
     trial: Callable[[dict[str, Any]], Any]
-    space: Space
+    space: Space | Suggestions
     table: Table
     key: jax.Array
     seeds: int

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+Configuration = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Dimension:

@@ -16,12 +16,13 @@ from fnn.core.keys import check_key, fold
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration, as_space
 from fnn.studies.folder import StudyFolder
-from fnn.studies.going_on import go_on, identity_of
+from fnn.studies.going_on import go_on, identity_of, write_configurations
 from fnn.studies.halving import Halving
 from fnn.studies.progress import StudyProgress
-from fnn.studies.result import StudyResult, in_order, value_of
+from fnn.studies.result import StudyResult, in_order, scores_of, value_of
 from fnn.studies.runs import OVER
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
+from fnn.studies.suggestions import Suggestions
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.resume import TERMINATED
 
@@ -128,7 +129,8 @@ def study(
     table, folds_name = make_table(data, validation, folds, draws)
     if predictions and table.held_out is None:
         raise ValueError("predictions are of held-out rows; give folds or validation")
-    configurations = space.draw(draws, count)
+    opened = None if folder is None else StudyFolder(folder)
+    configurations = _configurations(space, draws, count, opened)
     steps_of = steps if callable(steps) else lambda configuration: steps
     longest = max(positive(steps_of(one), "steps") for one in configurations)
     settings = Settings(
@@ -151,7 +153,7 @@ def study(
         width=width,
         mesh=mesh,
     )
-    opened = None if folder is None else StudyFolder(folder)
+    _check_suggestions(settings)
     value = lambda run: value_of(run, settings.monitor, settings.at)
     total = sum(steps_of(one) for one in configurations) * seeds * settings.folds
     shown = StudyProgress(total, value, settings.monitor, settings.maximize, shown=progress)
@@ -162,7 +164,7 @@ def study(
             _announce(made)
             if opened is not None:
                 go_on(made, opened, identity_of(settings, folds_name, count))
-            whole = made.conduct(range(count))
+            whole = _conduct(made, count)
         if not whole:
             over = sum(run.status in OVER for run in made.runs.values())
             shown.say(f"asked to stop: {over} of {len(made.runs)} runs are over")
@@ -173,6 +175,37 @@ def study(
         if opened is not None:
             opened.close()
     return _result(made)
+
+
+def _configurations(space: Any, draws: list[int], count: int, folder: StudyFolder | None) -> list[Configuration]:
+    """Those that are known at the start: all, except of suggestions."""
+    if not isinstance(space, Suggestions):
+        return space.draw(draws, count)
+    known = [] if folder is None else [space.read(row) for row in folder.configurations()]
+    return known[:count] or space.ask(0, min(space.batch, count))
+
+
+def _check_suggestions(settings: Settings) -> None:
+    if isinstance(settings.space, Suggestions):
+        settings.space.check(settings.maximize)
+        if settings.halving is not None:
+            raise ValueError("halving compares all configurations, and suggestions come in batches; leave one out")
+
+
+def _conduct(made: Study, count: int) -> bool:
+    """Train all configurations, and those that are suggested after the scores of others are known."""
+    space, value = made.settings.space, lambda run: value_of(run, made.settings.monitor, made.settings.at)
+    done = made.conduct(range(len(made.configurations)))
+    while done and isinstance(space, Suggestions):
+        known = len(made.configurations)
+        space.tell(made.configurations, scores_of(list(made.runs.values()), known, value).tolist())
+        if known == count:
+            break
+        made.configurations += space.ask(known, min(space.batch, count - known))
+        if made.folder is not None:
+            write_configurations(made, made.folder)
+        done = made.conduct(range(known, len(made.configurations)))
+    return done
 
 
 def _result(made: Study) -> StudyResult:

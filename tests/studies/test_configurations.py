@@ -1,11 +1,18 @@
 """Which configurations a study tries."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fnn
-from fnn.studies.configurations import Space, as_space
+from fnn.studies.configurations import Space, as_space as as_any_space
+
+
+def as_space(space: Any) -> Any:
+    return as_any_space(space)
+
 
 SPACE = {"rate": fnn.uniform(0, 1), "decay": fnn.log_uniform(1e-6, 1e-2)}
 
