@@ -18,6 +18,7 @@ class Row(NamedTuple):
     xs: tuple[Any, ...]
     by_example: bool = True  # applied to a batch it does what it does to each example
     smooth: bool = True  # differentiable almost everywhere with the derivative of its values
+    still: int = 0  # how many of the last inputs have no gradient
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -76,7 +77,7 @@ CATALOG = [
     Row("drop_path", lambda: fnn.drop_path(0.4), (ROWS,)),
     Row("gaussian_noise", lambda: fnn.gaussian_noise(0.3), (ROWS,)),
     Row("batch_norm", lambda: fnn.batch_norm(), (IMAGES,)),
-    Row("batch_norm with a mask", lambda: fnn.batch_norm(), (IMAGES, np.array([1.0, 0.5], np.float32))),
+    Row("batch_norm with a mask", lambda: fnn.batch_norm(), (IMAGES, np.array([1.0, 0.5], np.float32)), still=1),
     Row("lstm", lambda: fnn.lstm(3), (SEQUENCE, np.array([5, 2]))),
     Row("gru reversed", lambda: fnn.gru(3, reverse=True), (SEQUENCE,)),
     Row("attention", lambda: fnn.attention(2, causal=True, rate=0.3), (SEQUENCE,)),
