@@ -15,6 +15,8 @@ import fnn
 from fnn.studies import conduct
 from tests.studies.small import RATES, SPACE, X, Y, same, study
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 WHOLE = {"keep": "all", "predictions": True, "seeds": 2, "width": 3}
 
 
@@ -77,7 +79,7 @@ study(keep="all", predictions=True, seeds=2, width=3, folder=sys.argv[3])
         done = subprocess.run(
             [sys.executable, "-c", program, str(number), str(moment), str(tmp_path)],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # as in this process
             capture_output=True,
             text=True,
         )

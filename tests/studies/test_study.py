@@ -19,6 +19,8 @@ from fnn.studies.settings import make_table
 from fnn.studies.trial import Place, Program, run_key
 from tests.studies.small import KEY, RATES, SPACE, X, Y, same, study, trial
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 ROUNDING: Any = {"rtol": 1e-4, "atol": 1e-6}  # between ways to run the same training by SGD
 
 
@@ -114,7 +116,7 @@ def run_python(program, environment):
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[2],
-        env={**os.environ, **environment},
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **environment},
         capture_output=True,
         text=True,
     )
