@@ -147,3 +147,4 @@ from fnn.studies.halving import halving as halving
 from fnn.studies.trial import Trial as Trial
 from fnn.studies.result import StudyResult as StudyResult
 from fnn.studies.study import study as study
+from fnn.studies.finder import LearningRates as LearningRates, find_learning_rate as find_learning_rate

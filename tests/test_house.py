@@ -31,7 +31,7 @@ FLOORS = {
     "fnn.training": 3,
     "fnn.studies": 4,
     "fnn.__main__": 4,
-    "fnn.plot": 4,
+    "fnn.plot": 5,
 }
 
 

@@ -175,10 +175,7 @@ def choose(
 
 def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
     """An engine as wide as memory allows."""
-    room = free_memory() * MEMORY
-    one = jax.eval_shape(program.start, key, jax.tree.map(lambda leaf: leaf[0], examples(1)), table)
-    bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-    most = min(WIDTHS.get(jax.default_backend(), WIDTH), max(1, int(room / (3 * bytes_of_one))))
+    room, most = free_memory() * MEMORY, WIDTHS.get(jax.default_backend(), WIDTH)
     while True:
         engine = Engine(program, "vmap", _even(runs, most), table, key).prepare(examples(_even(runs, most)))
         if engine.memory() <= room or engine.width == 1:

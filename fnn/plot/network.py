@@ -1,83 +1,14 @@
-"""Pictures that help to understand a network. They read arrays only; matplotlib is the extra ``plot``.
-
-Every function returns a `matplotlib.figure.Figure` that no window holds: save it with ``figure.savefig("name.png")``,
-or let a notebook show it.
-"""
+"""What a network answers, and what it looks for."""
 
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-
-def learning_curves(history: Mapping[str, Any]) -> Figure:
-    """Draw every metric over the epochs, training beside validation.
-
-    Args:
-        history: From `fnn.fit`: by name one value for each epoch. ``"validation/loss"`` is drawn beside ``"loss"``.
-
-    Returns:
-        A figure with one panel for each metric.
-
-    Raises:
-        ValueError: when the history is empty.
-
-    Example:
-        >>> import fnn.plot
-        >>> figure = fnn.plot.learning_curves({"loss": [1.0, 0.5], "validation/loss": [1.1, 0.8]})
-        >>> [axes.get_title() for axes in figure.axes]
-        ['loss']
-    """
-    curves = {name: np.asarray(values) for name, values in history.items() if name != "step" and np.ndim(values) == 1}
-    if not curves:
-        raise ValueError("the history is empty: there is nothing to draw")
-    panels = list(dict.fromkeys(name.removeprefix("validation/") for name in curves))
-    figure, axes = _panels(len(panels), columns=3, size=(4.2, 3.2))
-    for panel, name in zip(axes, panels):
-        _curves(panel, curves, name)
-        panel.set(title=name, xlabel="epoch")
-        panel.legend(frameon=False)
-    return figure
-
-
-def comparison(histories: Mapping[str, Mapping[str, Any]], metric: str = "loss") -> Figure:
-    """Draw one metric of several runs side by side, on common axes.
-
-    Args:
-        histories: By name of the run what `fnn.fit` returned.
-        metric: Name of the metric; ``"validation/..."`` is drawn beside it where there is one.
-
-    Returns:
-        A figure with one panel for each run.
-
-    Raises:
-        ValueError: when there is no run, or a run has no such metric.
-
-    Example:
-        >>> import fnn.plot
-        >>> figure = fnn.plot.comparison({"small": {"loss": [1.0, 0.9]}, "large": {"loss": [1.0, 0.1]}})
-        >>> [axes.get_title() for axes in figure.axes]
-        ['small', 'large']
-    """
-    if not histories:
-        raise ValueError("there is no run to draw; give at least one history")
-    for name, history in histories.items():
-        if metric not in history:
-            raise ValueError(f"the run {name!r} has no metric {metric!r}; it has {', '.join(history) or 'none'}")
-    figure, axes = _panels(len(histories), columns=3, size=(3.6, 2.8))
-    for panel, (name, history) in zip(axes, histories.items()):
-        if panel is not axes[0]:
-            panel.sharex(axes[0])
-            panel.sharey(axes[0])
-        _curves(panel, history, metric)
-        panel.set(title=name, xlabel="epoch", ylabel=metric)
-    axes[0].legend(frameon=False)
-    return figure
+from fnn.plot.panels import panels
 
 
 def predictions(target: Any, predicted: Any, *, name: str = "target") -> Figure:
@@ -178,7 +109,7 @@ def filters(kernel: Any) -> Figure:
     if kernel.ndim != 4:
         raise ValueError(f"a kernel of images is (height, width, channels, features), got {kernel.shape}")
     features = kernel.shape[-1]
-    figure, axes = _panels(features, columns=8, size=(0.9, 0.9))
+    figure, axes = panels(features, columns=8, size=(0.9, 0.9))
     limit = np.abs(kernel).max() or 1.0
     for number, panel in enumerate(axes):
         picture = kernel[..., number]
@@ -234,21 +165,3 @@ def decision_surface(
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=6, frameon=False)
     figure.colorbar(surface, label="output")
     return figure
-
-
-def _curves(panel: Any, history: Mapping[str, Any], metric: str) -> None:
-    """One metric over the epochs, training beside validation."""
-    for label, key in (("training", metric), ("validation", f"validation/{metric}")):
-        if key in history:
-            values = np.asarray(history[key])
-            epochs = np.arange(1, len(values) + 1)
-            panel.plot(epochs, values, label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.grid(alpha=0.3)
-
-
-def _panels(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
