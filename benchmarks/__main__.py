@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-SCRIPTS = ("steps", "fit", "sequences", "lstm", "convolutions", "memory", "checkpoints")
+SCRIPTS = ("steps", "fit", "sequences", "studies", "lstm", "convolutions", "memory", "checkpoints")
 
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
