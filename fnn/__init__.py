@@ -146,5 +146,11 @@ from fnn.studies.folds import (
 from fnn.studies.halving import halving as halving
 from fnn.studies.trial import Trial as Trial
 from fnn.studies.result import StudyResult as StudyResult
+from fnn.studies.statistics import (
+    Comparison as Comparison,
+    Interval as Interval,
+    compare as compare,
+    interval as interval,
+)
 from fnn.studies.study import study as study
 from fnn.studies.finder import LearningRates as LearningRates, find_learning_rate as find_learning_rate

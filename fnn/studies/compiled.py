@@ -21,12 +21,14 @@ class Lowered:
     Attributes:
         outputs: Shapes and dtypes of what it returns.
         seconds: How long it took to trace and to compile, so far.
+        tried: What a try of it measured, if there was one.
     """
 
     def __init__(self, recipe: "_Recipe"):
         began = time.perf_counter()
         lowered, quickly = recipe.lower(), recipe.quickly
         self.outputs, self.seconds = lowered.out_info, time.perf_counter() - began
+        self.tried: float | None = None
         self._lowered, self._quickly, self._lock = lowered, quickly, Lock()
 
     def compiled(self) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fnn.studies.choose import choose
 from fnn.studies.configurations import Configuration
-from fnn.studies.engine import Engine, choose
+from fnn.studies.engine import Engine
 from fnn.studies.folder import StudyFolder
 from fnn.studies.progress import StudyProgress
 from fnn.studies.result import ranked, scores_of, value_of
@@ -110,7 +111,7 @@ class Study:
         assert self.settings.halving is not None
         runs = self._of(trials)
         scores = scores_of(runs, len(self.configurations), lambda run: value_at(run, rung, self.settings))
-        ranking = [trial for trial in ranked(scores, self.settings.maximize) if trial in set(trials)]
+        ranking = [trial for trial in ranked([], scores, self.settings.maximize) if trial in set(trials)]
         staying = set(ranking[: self.settings.halving.survivors(len(trials))])
         for run in runs:
             if run.id.trial not in staying:
@@ -163,7 +164,8 @@ class Study:
         waiting = {run.id.trial for run in self.runs.values() if run.status not in OVER}
         value = lambda run: value_of(run, self.settings.monitor, self.settings.at)
         scores = scores_of(list(self.runs.values()), len(self.configurations), value)
-        over = [n for n in ranked(scores, self.settings.maximize) if n not in waiting and np.isfinite(scores[n])]
+        ranking = ranked(self.runs.values(), scores, self.settings.maximize)
+        over = [n for n in ranking if n not in waiting and np.isfinite(scores[n])]
         wanted = waiting | set(over[:keep])
         self.store.kept = {run_id: tree for run_id, tree in self.store.kept.items() if run_id.trial in wanted}
 

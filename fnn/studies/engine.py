@@ -2,8 +2,7 @@
 
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,6 @@ from fnn.studies.trial import Lane, Place, Program, Table
 
 Mode = Literal["vmap", "loop", "sharded"]
 
-WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
-WIDTH = 512  # at most, elsewhere
-TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
-MEMORY = 0.5  # part of the device's free memory that the networks may take
-
 
 @dataclass
 class Engine:
@@ -37,6 +31,7 @@ class Engine:
         key: The study's key.
         mesh: For ``"sharded"``: its first axis is that of the networks.
         compiling: Seconds that it took to compile, now or before.
+        advancing: The program that trains.
     """
 
     program: Program
@@ -46,6 +41,7 @@ class Engine:
     key: jax.Array
     mesh: Mesh | None = None
     compiling: float = 0.0
+    advancing: Any = None
     _compiled: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, places: Place) -> "Engine":
@@ -57,8 +53,13 @@ class Engine:
             compiled = pool.submit(start.compiled)
             self._compiled["advance"] = advance.compiled()
             self._compiled["start"] = compiled.result()
-        self.compiling = start.seconds + advance.seconds
+        self.compiling, self.advancing = start.seconds + advance.seconds, advance
         return self
+
+    @property
+    def workers(self) -> int:
+        """How many calls are under way at a time: a CPU runs small operations on one core, whatever it has."""
+        return cores() if jax.default_backend() == "cpu" and self.mesh is None else 1
 
     def start(self, places: Place) -> Lane:
         """Lanes before their first step."""
@@ -116,99 +117,6 @@ def explained() -> Iterator[None]:
         ) from error
 
 
-def choose(
-    program: Program,
-    table: Table,
-    key: jax.Array,
-    examples: Callable[[int], Place],
-    runs: int,
-    steps: int,
-    every: int,
-    mode: str,
-    width: int | Literal["auto"],
-    mesh: Mesh | None,
-) -> tuple[Engine, str]:
-    """Compile the trainings of one static choice in the way that is fastest here.
-
-    Args:
-        program: The pure functions of one network.
-        table: The data.
-        key: The study's key.
-        examples: ``examples(width)``: places, to compile for and to try.
-        runs: How many trainings there are.
-        steps: Steps of all of them together.
-        every: Steps between measurements.
-        mode: ``"vmap"``, ``"loop"`` or ``"auto"``.
-        width: How many side by side, or ``"auto"``.
-        mesh: Devices to spread them over, if any.
-
-    Returns:
-        The engine, and why it was chosen.
-    """
-    if mesh is not None:
-        size = mesh.shape[mesh.axis_names[0]]
-        most = WIDTHS.get(jax.default_backend(), WIDTH) * size
-        wide = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
-        table, key = jax.device_put((table, key), NamedSharding(mesh, PartitionSpec()))
-        engine = Engine(program, "sharded", wide, table, key, mesh).prepare(examples(wide))
-        return engine, f"{wide} networks at a time over {size} devices"
-    loop = Engine(program, "loop", 1, table, key)
-    if mode == "loop" or (mode == "auto" and (runs == 1 or width == 1)):
-        return loop.prepare(examples(1)), "one network after another"
-    if isinstance(width, int):
-        together = Engine(program, "vmap", width, table, key).prepare(examples(width))
-    else:
-        together = _fitting(program, table, key, examples, runs)
-    side_by_side = f"{together.width} networks side by side"
-    if mode == "vmap":
-        return together, side_by_side
-    seconds = _seconds(together, examples(together.width), every)
-    if seconds * steps < 2 * together.compiling:  # another program would take longer to compile than it could save
-        return together, side_by_side
-    alone = _seconds(loop.prepare(examples(1)), examples(1), every)
-    chosen, other, ratio = (together, "one after another", alone / seconds)
-    if alone < seconds:
-        chosen, other, ratio = (loop, "side by side", seconds / alone)
-    name = side_by_side if chosen is together else "one network after another"
-    return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
-
-
-def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
-    """An engine as wide as memory allows."""
-    room, most = free_memory() * MEMORY, WIDTHS.get(jax.default_backend(), WIDTH)
-    while True:
-        engine = Engine(program, "vmap", _even(runs, most), table, key).prepare(examples(_even(runs, most)))
-        if engine.memory() <= room or engine.width == 1:
-            return engine
-        most = max(1, min(engine.width // 2, int(engine.width * room / engine.memory())))
-
-
-def _even(runs: int, most: int) -> int:
-    """The smallest width that takes no more calls than ``most`` would."""
-    return -(-runs // -(-runs // most))
-
-
-def free_memory() -> float:
-    """Bytes that the first device has left."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _seconds(engine: Engine, places: Place, every: int) -> float:
-    """Seconds of one network's step, with its share of the measurements; a few steps are tried."""
-    lanes = engine.start(places)
-
-    def call(steps: int) -> float:
-        nonlocal lanes
-        began = time.perf_counter()
-        lanes, _ = engine.advance(lanes, places, steps)
-        jax.block_until_ready(lanes)
-        return time.perf_counter() - began
-
-    call(1)
-    measuring, steps = call(1), 2
-    while (taken := call(1 + steps)) - measuring < TRIED and steps < every:
-        steps = min(4 * steps, every)
-    return ((taken - measuring) / steps + measuring / every) / engine.width
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

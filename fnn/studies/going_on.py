@@ -33,6 +33,7 @@ def identity_of(settings: Settings, folds_name: str, count: int) -> dict[str, st
         "drawn by": settings.space.rule,
         "data": f"{show_specs(settings.table.data)}, checksum {checksum:08x}",
         "folds": folds_name,
+        "steps": settings.longest,
         "evaluate_every": settings.every,
         "compared": f"{'largest' if settings.maximize else 'smallest'} {settings.monitor} at {settings.at}",
         "early stopping": settings.rule,
@@ -87,7 +88,7 @@ def _forget(made: Study) -> None:
     if settings.keep == "all" or not settings.keep:
         return
     scores = scores_of(runs, len(made.configurations), lambda run: value_of(run, settings.monitor, settings.at))
-    best = set(ranked(scores, settings.maximize)[: settings.keep])
+    best = set(ranked(runs, scores, settings.maximize)[: settings.keep])
     for run in runs:
         if run.id.trial in best and run.status in OVER and run.id not in made.store.kept:
             del made.runs[run.id]

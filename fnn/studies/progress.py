@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fnn.studies.configurations import Configuration
+from fnn.studies.result import many, ranked, scores_of
 from fnn.studies.runs import OVER, Run
 
 ROWS = 10  # where there is no terminal
@@ -52,11 +53,11 @@ class StudyProgress:
             self._done_before, self._began = done, time.perf_counter()
         if not self._shown:
             return
-        text = f"{len(over)} of {len(runs)} runs"
-        values = np.array([self._value(run) for run in runs])
-        if np.isfinite(values).any():
-            chosen = (np.nanargmax if self._maximize else np.nanargmin)(values)
-            text += f", {self._monitor} {values[chosen]:.4f} of trial {runs[chosen].id.trial}"
+        text = f"{len(over)} of {many(len(runs), 'run')}"
+        scores = scores_of(runs, len(configurations), self._value)
+        if np.isfinite(scores).any():
+            best = ranked(runs, scores, self._maximize)[0]
+            text += f", best {self._monitor} {scores[best]:.4f} (trial {best})"
         left = sum(1 for run in runs if run.status not in OVER)
         if not self._bar.disable:
             self._bar.set_description_str(f"{text} ", refresh=False)

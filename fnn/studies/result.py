@@ -1,7 +1,7 @@
 """What a study found."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ class StudyResult:
 
     def order(self) -> list[int]:
         """Numbers of the trials, the best first; those without a score come last."""
-        return ranked(self.scores(), self.maximize)
+        return ranked(self.runs, self.scores(), self.maximize)
 
     def best(self) -> Best:
         """The trial with the best score.
@@ -100,14 +100,14 @@ class StudyResult:
         return self.top(1)[0]
 
     def top(self, count: int) -> list[Best]:
-        """The trials with the best scores, the best first.
+        """The trials with the best scores, the best first; fewer, where fewer have one.
 
         Raises:
-            ValueError: when fewer have one.
+            ValueError: when none has.
         """
         scores = self.scores()
         order = [trial for trial in self.order() if np.isfinite(scores[trial])]
-        if not 1 <= count <= len(order):
+        if not order or count < 1:
             raise ValueError(f"top({count}) of {len(order)} trials with a score; {self.counted()}")
         return [Best(trial, self.configurations[trial], float(scores[trial])) for trial in order[:count]]
 
@@ -196,13 +196,13 @@ class StudyResult:
 
     def __str__(self) -> str:
         scores = self.scores()
-        many = len(self.runs) > len(self.configurations)
+        several = len(self.runs) > len(self.configurations)
         lines = [f"{self.counted()}; {'largest' if self.maximize else 'smallest'} {self.monitor} first"]
         names = list(self.space.dimensions)
-        rows = [["trial", self.monitor, *([] if not many else ["95% interval"]), *names]]
+        rows = [["trial", self.monitor, *([] if not several else ["95% interval"]), *names]]
         for trial in [trial for trial in self.order() if np.isfinite(scores[trial])][:10]:
             about = self.interval(trial)
-            spread = [f"{about.low:.4f} to {about.high:.4f}"] if many else []
+            spread = [f"{about.low:.4f} to {about.high:.4f}"] if several else []
             rows.append(
                 [str(trial), f"{scores[trial]:.4f}", *spread, *(show(self.configurations[trial][n]) for n in names)]
             )
@@ -222,7 +222,12 @@ class StudyResult:
         """How many trials and runs there are, and how these ended."""
         counts = Counter(run.status for run in self.runs)
         listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-        return f"{len(self.configurations)} trials, {len(self.runs)} runs: {listed}"
+        return f"{many(len(self.configurations), 'trial')}, {many(len(self.runs), 'run')}: {listed}"
+
+
+def many(count: int, noun: str) -> str:
+    """A number of things, for people."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def value_of(run: Run, monitor: str, at: str) -> float:
@@ -241,9 +246,22 @@ def scores_of(runs: Sequence[Run], trials: int, value: Callable[[Run], float]) -
     return totals / np.where(counts == 0, np.nan, counts)
 
 
-def ranked(scores: np.ndarray, maximize: bool) -> list[int]:
-    """Places of the scores, the best first, equal ones by number, NaN last."""
-    return np.argsort(-scores if maximize else scores, kind="stable").tolist()
+def ranked(runs: Iterable[Run], scores: np.ndarray, maximize: bool) -> list[int]:
+    """Numbers of the trials, the best first: those that halving evicted after the others, the later before the earlier.
+
+    Equal ones come by number, those without a score last.
+    """
+    evicted: dict[int, int] = {}
+    for run in runs:
+        if run.status == "evicted":
+            evicted[run.id.trial] = max(evicted.get(run.id.trial, 0), run.step)
+    sign = -1 if maximize else 1
+
+    def place(trial: int) -> tuple[bool, bool, int, float]:
+        known = bool(np.isfinite(scores[trial]))
+        return not known, trial in evicted, -evicted.get(trial, 0), sign * scores[trial] if known else 0.0
+
+    return sorted(range(len(scores)), key=place)
 
 
 def in_order(found: dict[RunId, Any], table: Table, trials: int, seeds: int) -> Any:

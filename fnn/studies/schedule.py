@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +34,18 @@ class Store:
 
 
 @dataclass
+class _Bank:
+    """Lanes that are advanced together: which run is in which, and the call that is under way."""
+
+    slots: list[Run | None]
+    lanes: Any = None
+    places: Any = None
+    call: Any = None
+
+
+@dataclass
 class Schedule:
-    """The loop over lanes of one engine.
+    """The loop over lanes of one engine, in as many banks as are advanced at the same time.
 
     Attributes:
         engine: What trains.
@@ -53,8 +64,9 @@ class Schedule:
     wants_kept: bool
     wants_predictions: bool
     store: Store
-    _lanes: Any = None
-    _slots: list[Run | None] = field(default_factory=list)
+    _banks: list["_Bank"] = field(default_factory=list)
+    _budget: Any = None
+    _stays: bool = False
 
     def train(self, runs: Sequence[Run], budget: Callable[[Run], int], stays: bool) -> Iterator[list[Run]]:
         """Train runs up to their budgets.
@@ -67,47 +79,70 @@ class Schedule:
         Yields:
             After each call of the executable the runs that ended in it.
         """
+        self._budget, self._stays = budget, stays
         queue = deque(run for run in runs if run.status not in OVER)
-        self._lanes, self._slots = None, [None] * self.engine.width
-        while queue or any(self._slots):
-            self._fill(queue)
-            places = self._places(self._slots, budget)
-            self._lanes, measured = self.engine.advance(self._lanes, places, self.every)
-            lanes = self._lanes
-            read = (measured, lanes.step, lanes.finite, lanes.best_value, lanes.best_step)
-            over = self._read(jax.device_get(read), budget)
-            if over:
-                self._harvest(lanes, places, over, stays)
-                self._slots = [None if number in over else run for number, run in enumerate(self._slots)]
-            yield list(over.values())
+        count = min(self.engine.workers, -(-len(queue) // self.engine.width))
+        self._banks = [_Bank([None] * self.engine.width) for _ in range(count)]
+        with ThreadPoolExecutor(max(count, 1)) as pool:
+            while True:
+                for bank in self._banks:
+                    if bank.call is None and (queue or any(bank.slots)):
+                        self._fill(bank, queue)
+                        bank.places = self._places(bank.slots, budget)
+                        bank.call = pool.submit(self._advance, bank.lanes, bank.places)
+                calls = [bank.call for bank in self._banks if bank.call is not None]
+                if not calls:
+                    return
+                wait(calls, return_when=FIRST_COMPLETED)
+                landed = [bank for bank in self._banks if bank.call is not None and bank.call.done()]
+                yield [run for bank in landed for run in self._land(bank)]
 
     def running(self) -> dict[RunId, Lane]:
-        """States of the runs that are in the lanes now."""
-        if self._lanes is None:
-            return {}
-        host = to_host(self._lanes)
-        return {run.id: at(host, number) for number, run in enumerate(self._slots) if run is not None}
+        """States of the runs that are in the lanes, after waiting for the calls that are under way."""
+        states: dict[RunId, Lane] = {}
+        for bank in self._banks:
+            if bank.call is not None:
+                self._land(bank)
+            if bank.lanes is not None:
+                host = to_host(bank.lanes)
+                states |= {run.id: at(host, number) for number, run in enumerate(bank.slots) if run is not None}
+        return states
 
-    def _fill(self, queue: deque[Run]) -> None:
+    def _advance(self, lanes: Lane, places: Place) -> tuple[Lane, Any]:
+        """One call of the executable, in a thread: on a CPU several of them share its cores better than one."""
+        lanes, measured = self.engine.advance(lanes, places, self.every)
+        return lanes, jax.device_get((measured, lanes.step, lanes.finite, lanes.best_value, lanes.best_step))
+
+    def _land(self, bank: "_Bank") -> list[Run]:
+        """Read a call that has ended."""
+        bank.lanes, found = bank.call.result()
+        bank.call = None
+        over = self._read(bank.slots, found, self._budget)
+        if over:
+            self._harvest(bank.lanes, bank.places, over, self._stays)
+            bank.slots = [None if number in over else run for number, run in enumerate(bank.slots)]
+        return list(over.values())
+
+    def _fill(self, bank: "_Bank", queue: deque[Run]) -> None:
         """Give free lanes to runs that wait."""
-        free = [number for number, run in enumerate(self._slots) if run is None]
+        free = [number for number, run in enumerate(bank.slots) if run is None]
         filled = {number: queue.popleft() for number in free if queue}
         for number, run in filled.items():
-            self._slots[number], run.status = run, "running"
+            bank.slots[number], run.status = run, "running"
         parked = {number: run for number, run in filled.items() if run.id in self.store.parked}
         fresh = [number for number in filled if number not in parked]
-        if fresh or self._lanes is None:
-            self._replace(self.engine.start(self._places(self._slots, lambda run: 0)), fresh)
+        if fresh or bank.lanes is None:
+            self._replace(bank, self.engine.start(self._places(bank.slots, lambda run: 0)), fresh)
         if parked:
-            self._replace(self._unpark(parked), list(parked))
+            self._replace(bank, self._unpark(bank.lanes, parked), list(parked))
 
-    def _replace(self, new: Lane, numbers: list[int]) -> None:
-        if self._lanes is None or len(numbers) == self.engine.width:
-            self._lanes = new
+    def _replace(self, bank: "_Bank", new: Lane, numbers: list[int]) -> None:
+        if bank.lanes is None or len(numbers) == self.engine.width:
+            bank.lanes = new
             return
         which = np.zeros(self.engine.width, bool)
         which[numbers] = True
-        self._lanes = replace(self._lanes, new, which)
+        bank.lanes = replace(bank.lanes, new, which)
 
     def _places(self, slots: Sequence[Run | None], budget: Callable[[Run], int]) -> Place:
         """An empty lane repeats a neighbour's place with no step to do."""
@@ -119,11 +154,11 @@ class Schedule:
         budgets = [0 if run is None else budget(run) for run in slots]
         return Place(hp, ints([run.id.seed for run in chosen]), ints([run.id.fold for run in chosen]), ints(budgets))
 
-    def _read(self, found: Any, budget: Callable[[Run], int]) -> dict[int, Run]:
+    def _read(self, slots: Sequence[Run | None], found: Any, budget: Callable[[Run], int]) -> dict[int, Run]:
         """Write down what was measured; the runs that are over, by lane."""
         measured, steps, finite, best_value, best_step = found
         over = {}
-        for number, run in enumerate(self._slots):
+        for number, run in enumerate(slots):
             if run is None:
                 continue
             step = int(steps[number])
@@ -157,14 +192,14 @@ class Schedule:
             for number, run in over.items():
                 self.store.predictions[run.id] = at(outputs, number)
 
-    def _unpark(self, runs: dict[int, Run]) -> Lane:
+    def _unpark(self, lanes: Any, runs: dict[int, Run]) -> Lane:
         """Lanes that hold the parked states at their numbers, and anything elsewhere."""
         states = {number: self.store.parked.pop(run.id) for number, run in runs.items()}
         some = next(iter(states.values()))
         stacked = jax.tree.map(
             lambda *leaves: np.stack(leaves), *(states.get(number, some) for number in range(self.engine.width))
         )
-        return to_device(stacked, self._lanes)
+        return to_device(stacked, lanes)
 
 
 def to_host(tree: Tree) -> Tree:

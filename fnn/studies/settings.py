@@ -33,6 +33,7 @@ class Settings:
         folds: How many.
         batch_size: Rows of a batch, for the static hyperparameters of a configuration.
         steps: Steps of a configuration.
+        longest: Steps of each run, where they do not depend on the configuration; None otherwise.
         every: Steps between measurements.
         monitor: Name of the measurement that is compared.
         maximize: Whether larger is better.
@@ -54,6 +55,7 @@ class Settings:
     folds: int
     batch_size: Callable[[Configuration], int]
     steps: Callable[[Configuration], int]
+    longest: int | None
     every: int
     monitor: str
     maximize: bool

@@ -19,7 +19,7 @@ from fnn.studies.folder import StudyFolder
 from fnn.studies.going_on import go_on, identity_of, write_configurations
 from fnn.studies.halving import Halving
 from fnn.studies.progress import StudyProgress
-from fnn.studies.result import StudyResult, in_order, scores_of, value_of
+from fnn.studies.result import StudyResult, in_order, many, scores_of, value_of
 from fnn.studies.runs import OVER
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
 from fnn.studies.suggestions import Suggestions
@@ -142,6 +142,7 @@ def study(
         folds=len(table.train),
         batch_size=batch_sizes(batch_size, table),
         steps=steps_of,
+        longest=None if callable(steps) else longest,
         every=max(1, longest // 10) if evaluate_every is None else positive(evaluate_every, "evaluate_every"),
         **goal(maximize, minimize, table.held_out is not None),
         at=at,
@@ -242,14 +243,14 @@ def _count_trials(space: Any, trials: int | None) -> int:
 def _announce(made: Study) -> None:
     """Say what is coming: how many runs, and how many programs are compiled for them."""
     settings = made.settings
-    parts = [f"{len(made.configurations)} trials"]
+    parts = [many(len(made.configurations), "trial")]
     parts += [f"{settings.seeds} seeds"] if settings.seeds > 1 else []
     parts += [f"{settings.folds} folds"] if settings.folds > 1 else []
     runs = len(made.configurations) * settings.seeds * settings.folds
     labels = list(dict.fromkeys(map(made.label, range(len(made.configurations)))))
     listed = "; ".join(labels[:4]) + ("; ..." if len(labels) > 4 else "")
     programs = "one program" if len(labels) == 1 else f"{len(labels)} programs ({listed})"
-    made.progress.say(f"{' x '.join(parts)}: {runs} runs, {programs} to compile")
+    made.progress.say(f"{' x '.join(parts)}: {many(runs, 'run')}, {programs} to compile")
 
 
 @contextmanager

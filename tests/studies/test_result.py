@@ -59,10 +59,14 @@ def test_curves_are_padded():
 
 
 def test_more_than_there_are_cannot_be_the_best():
-    with pytest.raises(
-        ValueError, match=r"top\(3\) of 2 trials with a score; 3 trials, 6 runs: 5 finished, 1 diverged"
-    ):
-        result(SMALL).top(3)
+    assert [best.trial for best in result(SMALL).top(9)] == [1, 0]
+    with pytest.raises(ValueError, match=r"top\(1\) of 0 trials with a score; 1 trial, 1 run: 1 diverged"):
+        result([run(0, 0, 0, status="diverged")]).best()
+
+
+def test_what_halving_evicted_comes_after_what_went_on():
+    runs = [run(0, 0, 0, 0.9, status="evicted"), run(1, 0, 0, 0.5, 0.6), run(2, 0, 0, 0.8, 0.7, status="evicted")]
+    assert result(runs).order() == [1, 2, 0]
 
 
 def test_a_table_of_all_runs():

@@ -1,0 +1,127 @@
+"""How the trainings of one static choice are run: side by side or one after another, and how many at a time."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fnn.studies.engine import Engine
+from fnn.studies.trial import Place, Program, Table
+
+WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
+WIDTH = 512  # at most, elsewhere
+TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
+MEMORY = 0.5  # part of the device's free memory that the networks may take
+
+
+def choose(
+    program: Program,
+    table: Table,
+    key: jax.Array,
+    examples: Callable[[int], Place],
+    runs: int,
+    steps: int,
+    every: int,
+    mode: str,
+    width: int | Literal["auto"],
+    mesh: Mesh | None,
+) -> tuple[Engine, str]:
+    """Compile the trainings of one static choice in the way that is fastest here.
+
+    Args:
+        program: The pure functions of one network.
+        table: The data.
+        key: The study's key.
+        examples: ``examples(width)``: places, to compile for and to try.
+        runs: How many trainings there are.
+        steps: Steps of all of them together.
+        every: Steps between measurements.
+        mode: ``"vmap"``, ``"loop"`` or ``"auto"``.
+        width: How many side by side, or ``"auto"``.
+        mesh: Devices to spread them over, if any.
+
+    Returns:
+        The engine, and why it was chosen.
+    """
+    if mesh is not None:
+        size = mesh.shape[mesh.axis_names[0]]
+        most = WIDTHS.get(jax.default_backend(), WIDTH) * size
+        wide = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
+        table, key = jax.device_put((table, key), NamedSharding(mesh, PartitionSpec()))
+        engine = Engine(program, "sharded", wide, table, key, mesh).prepare(examples(wide))
+        return engine, f"{wide} networks at a time over {size} devices"
+    loop = Engine(program, "loop", 1, table, key)
+    if mode == "loop" or (mode == "auto" and (runs <= loop.workers or width == 1)):
+        return loop.prepare(examples(1)), "one network after another"
+    if isinstance(width, int):
+        together = Engine(program, "vmap", width, table, key).prepare(examples(width))
+    else:
+        together = _fitting(program, table, key, examples, runs)
+    side_by_side = f"{together.width} networks side by side"
+    if mode == "vmap":
+        return together, side_by_side
+    seconds = _seconds(together, examples(together.width), every)
+    if seconds * steps < 2 * together.compiling:  # another program would take longer to compile than it could save
+        return together, side_by_side
+    alone = _seconds(loop.prepare(examples(1)), examples(1), every)
+    chosen, other, ratio = (together, "one after another", alone / seconds)
+    if alone < seconds:
+        chosen, other, ratio = (loop, "side by side", seconds / alone)
+    name = side_by_side if chosen is together else "one network after another"
+    return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
+
+
+def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
+    """An engine as wide as memory allows, with work for every worker."""
+    room, most = free_memory() * MEMORY, WIDTHS.get(jax.default_backend(), WIDTH)
+    while True:
+        engine = Engine(program, "vmap", 1, table, key)
+        width = _even(runs, min(most, -(-runs // engine.workers)))
+        engine = replace(engine, width=width).prepare(examples(width))
+        taken = engine.memory() * engine.workers
+        if taken <= room or width == 1:
+            return engine
+        most = max(1, min(width // 2, int(width * room / taken)))
+
+
+def _even(runs: int, most: int) -> int:
+    """The smallest width that takes no more calls than ``most`` would."""
+    return -(-runs // -(-runs // most))
+
+
+def free_memory() -> float:
+    """Bytes that the first device has left."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seconds(engine: Engine, places: Place, every: int) -> float:
+    """Seconds of one network's step, with its share of the measurements, where all workers are busy; tried once."""
+    if engine.advancing.tried is not None:
+        return engine.advancing.tried
+    banks = [engine.start(places) for _ in range(engine.workers)]
+
+    def advance(number: int, steps: int) -> None:
+        banks[number], _ = engine.advance(banks[number], places, steps)
+        jax.block_until_ready(banks[number])
+
+    with ThreadPoolExecutor(len(banks)) as pool:
+
+        def call(steps: int) -> float:
+            began = time.perf_counter()
+            list(pool.map(lambda number: advance(number, steps), range(len(banks))))
+            return time.perf_counter() - began
+
+        call(1)
+        measuring, steps = call(1), 2
+        while (taken := call(1 + steps)) - measuring < TRIED and steps < every:
+            steps = min(4 * steps, every)
+    engine.advancing.tried = ((taken - measuring) / steps + measuring / every) / (engine.width * len(banks))
+    return engine.advancing.tried
