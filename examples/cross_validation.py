@@ -37,7 +37,6 @@ from sklearn.preprocessing import StandardScaler
 
 import fnn
 import fnn.plot
-from fnn.studies.statistics import Interval, compare, interval
 
 BATCH_SIZE = 32
 OUTER, INNER = 5, 4  # folds of nested cross-validation
@@ -171,7 +170,7 @@ def confusion(table: Table, result: fnn.StudyResult) -> np.ndarray:
     return np.asarray(matrix.compute(matrix.update(matrix.init(), logits, target, None)))
 
 
-def show(name: str, found: Interval, note: str = "") -> None:
+def show(name: str, found: fnn.Interval, note: str = "") -> None:
     """A row of the table. Accuracies of folds are not independent, so that the intervals are a little too narrow."""
     print(f"{name:34}{found.mean:>9.4f}{found.low:>11.4f} to {found.high:.4f}  {note}", flush=True)
 
@@ -213,18 +212,18 @@ def main(
     taken = time.perf_counter()
     print(f"{'':34}{'accuracy':>9}{'95% interval':>19}")
     ours = result.values()
-    show(f"{folds} folds, fnn", interval(ours), f"{between - began:.1f} s with compilation")
-    show(f"{folds} folds, scikit-learn", interval(theirs), f"{taken - between:.1f} s")
-    ahead = compare(ours, theirs)
+    show(f"{folds} folds, fnn", fnn.interval(ours), f"{between - began:.1f} s with compilation")
+    show(f"{folds} folds, scikit-learn", fnn.interval(theirs), f"{taken - between:.1f} s")
+    ahead = fnn.compare(ours, theirs)
     note = f"p = {ahead.p_value:.2f}"
-    show("difference in the same folds", Interval(ahead.difference, ahead.low, ahead.high, ahead.size), note)
+    show("difference in the same folds", fnn.Interval(ahead.difference, ahead.low, ahead.high, ahead.size), note)
     accuracies = {"fnn": float(ours.mean()), "scikit-learn": float(theirs.mean())}
 
     if leave_one_out_rows is not None:
         rows = np.random.default_rng(seed).permutation(len(table.y))[: leave_one_out_rows or None]
         began = time.perf_counter()
         some = leave_one_out(table._replace(x=table.x[rows], y=table.y[rows]), hidden, epochs, key)
-        show(f"leave one of {len(rows)} out", interval(some.values()), f"{time.perf_counter() - began:.0f} s")
+        show(f"leave one of {len(rows)} out", fnn.interval(some.values()), f"{time.perf_counter() - began:.0f} s")
         accuracies["leave one out"] = float(some.values().mean())
 
     if trials:
@@ -233,8 +232,8 @@ def main(
         for number, (configuration, inside, held_out) in enumerate(zip(*found[:3])):
             listed = ", ".join(f"{name} {value:.2g}" for name, value in configuration.items())
             print(f"  fold {number} chose {listed}: {inside:.4f} inside, {held_out:.4f} held out")
-        show("nested", interval(found.held_out))
-        show("not nested", interval(found.peeked), "chosen by the rows that it is measured on")
+        show("nested", fnn.interval(found.held_out))
+        show("not nested", fnn.interval(found.peeked), "chosen by the rows that it is measured on")
         accuracies |= {"nested": float(found.held_out.mean()), "not nested": float(found.peeked.mean())}
 
     folder = Path(output)
