@@ -27,7 +27,7 @@ def test_the_script_prints_what_each_way_found(
     assert lines[0] == "iris: 150 rows, 4 columns, 3 classes"
     for name in ("3 folds, fnn", "3 folds, scikit-learn", "difference in the same folds", "leave one of 40 out"):
         assert any(line.startswith(name) for line in lines), name
-    assert "1 trials x 40 folds: 40 runs, one program to compile" in printed
+    assert "1 trial x 40 folds: 40 runs, one program to compile" in printed
     assert (tmp_path / "iris_confusion.png").stat().st_size > 5_000
 
 
