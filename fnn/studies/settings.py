@@ -93,17 +93,17 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     if folds is not None:
         rule = as_folds(folds)
         sets = index_sets(rule, size, _target(data), [*draws, zlib.crc32(b"folds")])
-        return Table(data, *map(jnp.asarray, sets)), rule.name
-    every = jnp.arange(size, dtype=jnp.int32)[None]
+        return jax.device_put(Table(data, *sets)), rule.name
+    every, sizes = np.arange(size, dtype=np.int32)[None], np.array([size], np.int32)
     if validation is None:
-        return Table(data, every, jnp.array([size], jnp.int32)), "none"
+        return jax.device_put(Table(data, every, sizes)), "none"
     validation = on_device(validation)
     if jax.tree.structure(validation) != jax.tree.structure(data):
         raise ValueError("validation data must have the form of the data, such as (x, target)")
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), data, validation)
-    held_out = jnp.arange(size, size + rows(validation), dtype=jnp.int32)[None]
-    sizes = jnp.array([held_out.shape[1]], jnp.int32)
-    return Table(joined, every, jnp.array([size], jnp.int32), held_out, sizes), "validation data"
+    held_out = np.arange(size, size + rows(validation), dtype=np.int32)[None]
+    table = Table(joined, every, sizes, held_out, np.array([held_out.shape[1]], np.int32))
+    return jax.device_put(table), "validation data"
 
 
 def _target(data: Any) -> Any:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-ROUNDS = 32
+ROUNDS = 16
 
 
 def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax.Array) -> jax.Array:

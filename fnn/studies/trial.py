@@ -47,10 +47,10 @@ class Table(NamedTuple):
     """
 
     data: Any
-    train: jax.Array
-    train_sizes: jax.Array
-    held_out: jax.Array | None = None
-    held_out_sizes: jax.Array | None = None
+    train: Any
+    train_sizes: Any
+    held_out: Any = None
+    held_out_sizes: Any = None
 
 
 class Place(NamedTuple):
@@ -77,6 +77,7 @@ class Lane(NamedTuple):
         state: The network's state.
         opt_state: The optimizer's state.
         step: Number of steps done, int32.
+        words: Random bits that shuffle the rows, ``(2 * ROUNDS,)`` uint32.
         finite: Whether every loss so far was.
         best: The parameters and state at the best measurement; an empty tuple where they are not kept.
         best_value: That measurement, float32; NaN before the first.
@@ -87,6 +88,7 @@ class Lane(NamedTuple):
     state: Any
     opt_state: Any
     step: jax.Array
+    words: jax.Array
     finite: jax.Array
     best: Any
     best_value: jax.Array
@@ -136,10 +138,9 @@ class Program:
         net, objective, optimizer, _ = self.build(place.hp)
         run = train_init(net, optimizer, run_key(key, place), *_inputs(objective, self._batch_specs(table)))
         best = (run.params, run.state) if self.keeps_best else ()
-        nothing = jnp.full((), jnp.nan, jnp.float32)
-        return Lane(
-            run.params, run.state, run.opt_state, run.step, jnp.array(True), best, nothing, jnp.zeros((), jnp.int32)
-        )
+        words = jax.random.bits(fold(run.key, "shuffle"), (2 * ROUNDS,), jnp.uint32)
+        nothing, zero = jnp.full((), jnp.nan, jnp.float32), jnp.zeros((), jnp.int32)
+        return Lane(run.params, run.state, run.opt_state, run.step, words, jnp.array(True), best, nothing, zero)
 
     def advance(self, key: jax.Array, lane: Lane, place: Place, table: Table, steps: jax.Array) -> tuple[Lane, Any]:
         """Train for some steps, then measure.
@@ -150,20 +151,16 @@ class Program:
             The lane, and measurements by name: means over the steps that were done, and ``"validation/..."``.
         """
         _, objective, optimizer, augment = self.build(place.hp)
-        step = jax.jit(
-            train_step(objective, optimizer, augment=augment)
-        )  # for one trace of its metrics and of the loop
+        step = jax.jit(train_step(objective, optimizer, augment=augment))  # one trace, of its metrics and of the loop
         key = run_key(key, place)
-        words = jax.random.bits(fold(key, "shuffle"), (2 * ROUNDS,), jnp.uint32)
-        spec = jax.eval_shape(
-            step, TrainState(lane.params, lane.state, lane.opt_state, key, lane.step), self._batch_specs(table)
-        )[1]
+        run = TrainState(lane.params, lane.state, lane.opt_state, key, lane.step)
+        _, spec = jax.eval_shape(step, run, self._batch_specs(table))
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), spec)
 
         def body(_: Any, carry: Any) -> Any:
             old, finite, sums, done = carry
             params, state, opt_state, at = old
-            new, metrics = step(TrainState(params, state, opt_state, key, at), self.batch(words, at, place, table))
+            new, metrics = step(TrainState(params, state, opt_state, key, at), self.batch(lane.words, at, place, table))
             wanted = finite & (at < place.budget)
             finite &= ~wanted | jnp.isfinite(metrics["loss"])
             taken = wanted & finite

@@ -16,6 +16,7 @@ import pytest
 import fnn
 from fnn.studies.folds import as_folds
 from fnn.studies.settings import make_table
+from fnn.studies.shuffle import ROUNDS
 from fnn.studies.trial import Place, Program, run_key
 from tests.studies.small import KEY, RATES, SPACE, X, Y, same, study, trial
 
@@ -33,7 +34,7 @@ def test_a_run_is_the_training_that_a_person_would_write():
         place = Place({}, 0, 1, 12)
         run = fnn.train_init(net, optimizer, run_key(KEY, place), X)
         step = jax.jit(fnn.train_step(objective, optimizer))
-        words = jax.random.bits(fnn.fold(run.key, "shuffle"), (64,), jnp.uint32)
+        words = jax.random.bits(fnn.fold(run.key, "shuffle"), (2 * ROUNDS,), jnp.uint32)
         program = Program(trial, {}, 8, "validation/loss", -1, False)
         for at in range(12):
             run, _ = step(run, program.batch(words, jnp.int32(at), place, table))
