@@ -59,9 +59,9 @@ def choose(
     if mode == "loop" or (mode == "auto" and (runs <= loop.workers or width == 1)):
         return loop.prepare(examples(1)), "one network after another"
     if isinstance(width, int):
-        together = Engine(program, "vmap", width, table, key).prepare(examples(width))
+        together = replace(loop, mode="vmap", width=width).prepare(examples(width))
     else:
-        together = _fitting(program, table, key, examples, runs)
+        together = _fitting(replace(loop, mode="vmap"), examples, runs)
     side_by_side = f"{together.width} networks side by side"
     if mode == "vmap":
         return together, side_by_side
@@ -76,11 +76,10 @@ def choose(
     return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
 
 
-def _fitting(program: Program, table: Table, key: jax.Array, examples: Callable[[int], Place], runs: int) -> Engine:
-    """An engine as wide as memory allows, with work for every worker."""
+def _fitting(engine: Engine, examples: Callable[[int], Place], runs: int) -> Engine:
+    """The engine, as wide as memory allows, with work for every worker."""
     room, most = free_memory() * MEMORY, WIDTHS.get(jax.default_backend(), WIDTH)
     while True:
-        engine = Engine(program, "vmap", 1, table, key)
         width = _even(runs, min(most, -(-runs // engine.workers)))
         engine = replace(engine, width=width).prepare(examples(width))
         taken = engine.memory() * engine.workers

@@ -40,9 +40,9 @@ class Engine:
     table: Table
     key: jax.Array
     mesh: Mesh | None = None
-    compiling: float = 0.0
-    advancing: Any = None
-    _compiled: dict[str, Any] = field(default_factory=dict)
+    compiling: float = field(default=0.0, init=False)
+    advancing: Any = field(default=None, init=False)
+    _compiled: dict[str, Any] = field(default_factory=dict, init=False)
 
     def prepare(self, places: Place) -> "Engine":
         """Compile what training takes; ``places`` is an example."""
