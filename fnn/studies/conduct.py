@@ -14,7 +14,7 @@ from fnn.studies.folder import StudyFolder
 from fnn.studies.progress import StudyProgress
 from fnn.studies.result import ranked, scores_of, value_of
 from fnn.studies.runs import OVER, Run, RunId
-from fnn.studies.schedule import Schedule, Store
+from fnn.studies.schedule import Schedule, Store, places_of
 from fnn.studies.settings import Settings
 from fnn.studies.space import show
 from fnn.studies.trial import Place
@@ -129,11 +129,7 @@ class Study:
 
         def examples(width: int) -> Place:
             some = [runs[number % len(runs)] for number in range(width)]
-            hps = [settings.traced(self.configurations[run.id.trial]) for run in some]
-            ints = lambda values: np.asarray(values, np.int32)
-            hp = {name: np.asarray([values[name] for values in hps]) for name in hps[0]}
-            seeds, folds = [run.id.seed for run in some], [run.id.fold for run in some]
-            return Place(hp, ints(seeds), ints(folds), ints([2**30] * width))
+            return places_of(some, lambda trial: settings.traced(self.configurations[trial]), [2**30] * width)
 
         configuration = self.configurations[runs[0].id.trial]
         mode, width = (decided["mode"], decided["width"]) if decided else (settings.mode, settings.width)

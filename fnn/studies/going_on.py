@@ -14,7 +14,7 @@ from fnn.studies.configurations import Configuration
 from fnn.studies.folder import StudyFolder
 from fnn.studies.result import ranked, scores_of, value_of
 from fnn.studies.runs import OVER, RunId
-from fnn.studies.schedule import to_host
+from fnn.studies.schedule import bare, to_host
 from fnn.studies.settings import Settings
 from fnn.studies.space import show
 from fnn.studies.trial import Place
@@ -98,12 +98,8 @@ def _like(made: Study, run_id: RunId) -> Any:
     """The state of a run, as NumPy arrays without memory."""
     settings, configuration = made.settings, made.configurations[run_id.trial]
     place = Place(settings.traced(configuration), *(np.int32(0) for _ in range(3)))
-    start = lambda: jax.tree.map(_data, settings.program(configuration).start(settings.key, place, settings.table))
+    start = lambda: jax.tree.map(bare, settings.program(configuration).start(settings.key, place, settings.table))
     return jax.tree.map(lambda spec: np.broadcast_to(np.zeros((), spec.dtype), spec.shape), jax.eval_shape(start))
-
-
-def _data(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def _plain(value: Any) -> Any:

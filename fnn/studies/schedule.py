@@ -147,12 +147,8 @@ class Schedule:
     def _places(self, slots: Sequence[Run | None], budget: Callable[[Run], int]) -> Place:
         """An empty lane repeats a neighbour's place with no step to do."""
         example = next(run for run in slots if run is not None)
-        chosen = [run or example for run in slots]
-        each = [self.hp(run.id.trial) for run in chosen]
-        hp = {name: np.asarray([values[name] for values in each]) for name in each[0]}
-        ints = lambda values: np.asarray(values, np.int32)
         budgets = [0 if run is None else budget(run) for run in slots]
-        return Place(hp, ints([run.id.seed for run in chosen]), ints([run.id.fold for run in chosen]), ints(budgets))
+        return places_of([run or example for run in slots], self.hp, budgets)
 
     def _read(self, slots: Sequence[Run | None], found: Any, budget: Callable[[Run], int]) -> dict[int, Run]:
         """Write down what was measured; the runs that are over, by lane."""
@@ -202,10 +198,22 @@ class Schedule:
         return to_device(stacked, lanes)
 
 
+def places_of(runs: Sequence[Run], hp: Callable[[int], dict[str, Any]], budgets: Sequence[int]) -> Place:
+    """The places of runs, one for each lane."""
+    each = [hp(run.id.trial) for run in runs]
+    ints = lambda values: np.asarray(values, np.int32)
+    seeds, folds = ints([run.id.seed for run in runs]), ints([run.id.fold for run in runs])
+    return Place({name: np.asarray([values[name] for values in each]) for name in each[0]}, seeds, folds, ints(budgets))
+
+
+def bare(leaf: jax.Array) -> jax.Array:
+    """An array; of typed keys their data."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
 def to_host(tree: Tree) -> Tree:
     """Arrays as NumPy's; typed keys as their data."""
-    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.device_get(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree))
+    return jax.device_get(jax.tree.map(bare, tree))
 
 
 def to_device(tree: Tree, like: Tree) -> Tree:

@@ -4,7 +4,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,51 +130,50 @@ def study(
     if predictions and table.held_out is None:
         raise ValueError("predictions are of held-out rows; give folds or validation")
     opened = None if folder is None else StudyFolder(folder)
-    configurations = _configurations(space, draws, count, opened)
-    steps_of = steps if callable(steps) else lambda configuration: steps
-    longest = max(positive(steps_of(one), "steps") for one in configurations)
-    settings = Settings(
-        trial=trial,
-        space=space,
-        table=table,
-        key=key,
-        seeds=seeds,
-        folds=len(table.train),
-        batch_size=batch_sizes(batch_size, table),
-        steps=steps_of,
-        longest=None if callable(steps) else longest,
-        every=max(1, longest // 10) if evaluate_every is None else positive(evaluate_every, "evaluate_every"),
-        **goal(maximize, minimize, table.held_out is not None),
-        at=at,
-        rule=early_stopping,
-        halving=halving,
-        keep=keep,
-        predictions=predictions,
-        mode=mode,
-        width=width,
-        mesh=mesh,
-    )
-    _check_suggestions(settings)
-    value = lambda run: value_of(run, settings.monitor, settings.at)
-    total = sum(steps_of(one) for one in configurations) * seeds * settings.folds
-    shown = StudyProgress(total, value, settings.monitor, settings.maximize, shown=progress)
-    try:
-        with _signals() as asked:
-            made = Study(settings, shown, opened, lambda: bool(asked), configurations)
-            check_trials(settings, configurations)
-            _announce(made)
-            if opened is not None:
-                go_on(made, opened, identity_of(settings, folds_name, count))
-            whole = _conduct(made, count)
-        if not whole:
-            over = sum(run.status in OVER for run in made.runs.values())
-            shown.say(f"asked to stop: {over} of {len(made.runs)} runs are over")
-        if signal.SIGTERM in asked and opened is not None:
-            raise SystemExit(TERMINATED)
-    finally:
-        shown.close()
-        if opened is not None:
-            opened.close()
+    with nullcontext() if opened is None else closing(opened):
+        configurations = _configurations(space, draws, count, opened)
+        steps_of = steps if callable(steps) else lambda configuration: steps
+        longest = max(positive(steps_of(one), "steps") for one in configurations)
+        settings = Settings(
+            trial=trial,
+            space=space,
+            table=table,
+            key=key,
+            seeds=seeds,
+            folds=len(table.train),
+            batch_size=batch_sizes(batch_size, table),
+            steps=steps_of,
+            longest=None if callable(steps) else longest,
+            every=max(1, longest // 10) if evaluate_every is None else positive(evaluate_every, "evaluate_every"),
+            **goal(maximize, minimize, table.held_out is not None),
+            at=at,
+            rule=early_stopping,
+            halving=halving,
+            keep=keep,
+            predictions=predictions,
+            mode=mode,
+            width=width,
+            mesh=mesh,
+        )
+        _check_suggestions(settings)
+        value = lambda run: value_of(run, settings.monitor, settings.at)
+        total = sum(steps_of(one) for one in configurations) * seeds * settings.folds
+        shown = StudyProgress(total, value, settings.monitor, settings.maximize, shown=progress)
+        try:
+            with _signals() as asked:
+                made = Study(settings, shown, opened, lambda: bool(asked), configurations)
+                check_trials(settings, configurations)
+                _announce(made)
+                if opened is not None:
+                    go_on(made, opened, identity_of(settings, folds_name, count))
+                whole = _conduct(made, count)
+            if not whole:
+                over = sum(run.status in OVER for run in made.runs.values())
+                shown.say(f"asked to stop: {over} of {len(made.runs)} runs are over")
+            if signal.SIGTERM in asked and opened is not None:
+                raise SystemExit(TERMINATED)
+        finally:
+            shown.close()
     return _result(made)
 
 

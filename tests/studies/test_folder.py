@@ -204,4 +204,6 @@ def test_two_studies_do_not_share_a_folder(tmp_path):
     with pytest.raises(fnn.CheckpointError, match="another process runs this study"):
         study(folder=tmp_path)
     folder.close()
+    with pytest.raises(ValueError, match="steps must be a positive int"):
+        study(folder=tmp_path, steps=0)  # what is refused lets go of the folder
     study(folder=tmp_path)
