@@ -117,12 +117,13 @@ from fnn.data import Batches as Batches, batches as batches
 from fnn.training.objective import supervised as supervised
 from fnn.training.step import TrainState as TrainState, train_init as train_init, train_step as train_step
 from fnn.training.retrace import RetraceWarning as RetraceWarning
-from fnn.training.loop import Report as Report, training as training
+from fnn.training.loop import Report as Report
 from fnn.training.fit import fit as fit
 from fnn.training.evaluate import evaluate as evaluate, predict as predict
 from fnn.training.early_stopping import early_stopping as early_stopping
 from fnn.training.faults import NonFiniteError as NonFiniteError
 from fnn.training.check import Finding as Finding, check as check
+from fnn.training.training import training as training
 from fnn.training.watch import learning_rate as learning_rate, norms as norms
 from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensorboard_log as tensorboard_log
 

@@ -14,12 +14,13 @@ import optax
 
 from fnn.checkpoint.folder import Checkpoints
 from fnn.data import Batches, batches, is_arrays, on_device
+from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluated
 from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
-from fnn.training.loop import Step
+from fnn.training.loop import Step, measured
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
 from fnn.training.resume import Past, history, identify, termination
@@ -126,8 +127,8 @@ def fit(
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
         validation = on_device(validation)
-    _dry_run(objective, run, validation, early_stopping, checkpoints)
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
+    _dry_run(objective, step, run, data, validation, early_stopping, checkpoints)
     kept = None
     if checkpoints is not None:
         settings = {"augment": augment, "early stopping": early_stopping, "watch": watch}
@@ -140,7 +141,8 @@ def fit(
     bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
     if kept is not None and kept.step is not None:
         bar.say(f"going on from {kept.checkpoints.folder}: step {kept.step}, {len(past.rows)} of {epochs} epochs done")
-    job = Job(objective, step, data, epochs, validation, early_stopping, kept, Logger(log, log_every), profiler, bar)
+    logger, costs = Logger(log, log_every), Costs(objective, watch)
+    job = Job(objective, step, data, epochs, validation, early_stopping, kept, logger, profiler, costs, bar)
     try:
         with checkpoints or nullcontext(), termination(kept is not None) as asked:
             past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
@@ -153,25 +155,28 @@ def fit(
 
 def _dry_run(
     objective: Objective,
+    step: Step,
     run: TrainState,
+    data: Any,
     validation: Any,
     early_stopping: EarlyStopping | None,
     checkpoints: Checkpoints | None,
 ) -> None:
-    """Find out before the first epoch what would go wrong after it: shapes of validation, names that are monitored."""
-    known = None
+    """Find out before the first step what would go wrong later: shapes, names that are monitored."""
+    trained = [*measured(step, run, data), "step"] if isinstance(data, Batches) else None
+    validated = [] if validation is None else None
     if validation is not None and is_arrays(validation):
-        known = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
-    elif validation is None:
-        known = []
+        validated = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
     monitored = {
         "early stopping": early_stopping and early_stopping.monitor,
         "checkpoints": checkpoints and checkpoints.best,
     }
     for of, name in monitored.items():
-        if name and known is not None and name.startswith("validation/") and name not in known:
-            listed = ", ".join(known) or "no validation data"
-            raise ValueError(f"{of} monitors {name!r}, which will not be measured; there is {listed}")
+        known = validated if name and name.startswith("validation/") else trained
+        if name and known is not None and name not in known:
+            listed = ", ".join([*(trained or []), *(validated or [])])
+            without = "" if validation is not None else " (and no validation data)"
+            raise ValueError(f"{of} monitors {name!r}, which will not be measured; there is {listed}{without}")
 
 
 def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:

@@ -11,6 +11,7 @@ import numpy as np
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.keys import fold
 from fnn.data import Batches
+from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluate
 from fnn.training.faults import NonFiniteError, find_non_finite
@@ -66,6 +67,7 @@ class Job:
     kept: Kept | None
     logger: Logger
     profiler: Profiler
+    costs: Costs
     bar: Progress
 
     def run(self, past: Past, asked: Callable[[], bool]) -> Past:
@@ -138,7 +140,7 @@ class Job:
         limit = self.limit(past.began, asked)
         left = replace(data, start=at)
         found = reports(self.step, run, left, None, lambda at: limit(at - data.start))
-        for report in self.profiler.around(found, int(run.step)):
+        for report in self.profiler.around(self.costs.around(found, lambda: data[data.start]), int(run.step)):
             if check.fails(report):
                 numbers = range(at, data.stop)
                 again = ((data[number], np.asarray(data.indices(number))) for number in numbers)
@@ -153,7 +155,7 @@ class Job:
         batches = _recording(islice(self.data, done, None), recent)
         waiting, first = None, int(run.step)
         found = reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(began, asked), first - began)
-        for report in self.profiler.around(found, first):
+        for report in self.profiler.around(self.costs.around(found, lambda: recent[-1]), first):
             if waiting is not None:
                 yield waiting, False
             if check.fails(report):

@@ -32,48 +32,16 @@ class Report(NamedTuple):
     steps: int
 
 
-def training(step: Step, run: Any, batches: Iterable[Any], *, every: int | None = None) -> Iterator[Report]:
-    """Run a step over batches; the loop is the caller's own ``for``.
-
-    ``step`` is compiled here. For `fnn.batches` the data stays on the device and many steps run within one compiled
-    call.
-
-    Args:
-        step: Any pure ``step(run, batch) -> (run, metrics)``, such as `train_step` makes.
-        run: Any pytree of arrays. It is never overwritten.
-        batches: `fnn.batches`, or any iterable of batches of one shape.
-        every: Steps for each report. None: as many as take about a fifth of a second, or one for an iterable; a report
-            never spans two epochs.
-
-    Yields:
-        `Report`: the state and the metrics of the steps since the report before.
-
-    Example:
-        >>> import fnn, jax, jax.numpy as jnp, optax
-        >>> net, optimizer = fnn.dense(1), optax.sgd(0.1)
-        >>> step = fnn.train_step(fnn.supervised(net, optax.losses.squared_error), optimizer)
-        >>> x, y = jnp.ones((8, 2)), jnp.ones((8, 1))
-        >>> run = fnn.train_init(net, optimizer, jax.random.key(0), x)
-        >>> for report in fnn.training(step, run, fnn.batches((x, y), 4, epochs=5), every=2):
-        ...     run = report.run
-        >>> int(run.step)
-        10
-    """
-    if every is not None and every < 1:
-        raise ValueError(f"every must be a positive number of steps, got {every}")
-    yield from reports(step, run, batches, every, lambda at: STEPS_PER_CALL)
-
-
 def reports(
     step: Step, run: Any, batches: Iterable[Any], every: int | None, limit: Callable[[int], int], at: int = 0
 ) -> Iterator[Report]:
-    """`training`, with reports that end where the caller wants.
+    """Run a step over batches, with reports that end where the caller wants.
 
     Args:
-        step: As for `training`.
-        run: As for `training`.
-        batches: As for `training`.
-        every: As for `training`.
+        step: As for `fnn.training`.
+        run: As for `fnn.training`.
+        batches: As for `fnn.training`.
+        every: As for `fnn.training`.
         limit: ``limit(at)``: how many more steps, at least 1, the report may cover after ``at`` steps.
         at: Steps that were done before, for an iterable; `fnn.batches` knows them.
     """
@@ -82,6 +50,12 @@ def reports(
         yield from _over_arrays(step, run, batches, every, limit)
     else:
         yield from _over_iterable(step, run, batches, every or 1, limit, at)
+
+
+def measured(step: Step, run: Any, batches: Batches) -> Any:
+    """Specs of what a step measures; its shapes are checked, and nothing is computed."""
+    one = lambda run, data, rows: _traced(step)(run, pick(data, rows))[1]
+    return jax.eval_shape(one, run, batches.data, jax.ShapeDtypeStruct((batches.batch_size,), np.int32))
 
 
 def _over_iterable(

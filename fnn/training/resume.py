@@ -119,22 +119,26 @@ def identify(objective: Any, data: Any, **others: Any) -> dict[str, str]:
         "penalty": getattr(objective, "penalty", None),
         **others,
     }
-    texts = {name: _text(part) for name, part in parts.items() if part is not None}
+    texts = {name: text_of(part) for name, part in parts.items() if part is not None}
     if isinstance(getattr(objective, "net", None), Layer):
         texts |= _layers(objective.net, "network")
-    if isinstance(data, Batches):
-        return texts | {"batch size": str(data.batch_size), "data": show(data.data), "rows": _sample(data.data)}
-    return texts
+    return texts | identify_data(data) if isinstance(data, Batches) else texts
+
+
+def identify_data(data: Batches) -> dict[str, str]:
+    """What must be the same of the data, as texts."""
+    return {"batch size": str(data.batch_size), "data": show(data.data), "rows": _sample(data.data)}
 
 
 def _layers(net: Layer, path: str) -> dict[str, str]:
     """The layers of a network and how they are configured, by path."""
     if not net.children:
-        return {path: _text(net)}
+        return {path: text_of(net)}
     return {place: text for name, child in net.children for place, text in _layers(child, f"{path}/{name}").items()}
 
 
-def _text(part: Any) -> str:
+def text_of(part: Any) -> str:
+    """A function or a layer as a text that is the same in another process."""
     text = repr(part) if isinstance(part, Layer) else getattr(part, "__qualname__", None) or repr(part)
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 

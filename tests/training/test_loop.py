@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import chex
@@ -100,29 +99,3 @@ def test_convolutions_within_the_loop_are_those_of_single_steps() -> None:
 def test_zero_steps_for_a_report_is_an_error() -> None:
     with pytest.raises(ValueError, match="positive number of steps"):
         next(fnn.training(STEP, start(), batches(), every=0))
-
-
-@pytest.mark.parametrize("background", [False, True])
-def test_a_loop_that_saves_goes_on_in_the_same_bits_from_any_step(background: bool, tmp_path: Path) -> None:
-    """The program of docs/long_runs.md."""
-
-    def train(folder: Path, stop: int | None = None) -> fnn.TrainState:
-        with fnn.Checkpoints(folder, keep=2, background=background) as checkpoints:
-            found = checkpoints.restore(start())
-            state = start() if found is None else found.tree
-            left = batches(2).after(int(state.step))
-            for report in fnn.training(STEP, state, left, every=1):
-                state = report.run
-                checkpoints.save(int(state.step), state)
-                if int(state.step) == stop:
-                    break
-        return state
-
-    def bits(run: fnn.TrainState) -> list[bytes]:
-        leaves = jax.tree.leaves(run._replace(key=jax.random.key_data(run.key)))
-        return [np.asarray(leaf).tobytes() for leaf in leaves]
-
-    whole = bits(last(fnn.training(STEP, start(), batches(2))))
-    for stop in range(1, 11):
-        assert int(train(tmp_path / str(stop), stop).step) == stop
-        assert bits(train(tmp_path / str(stop))) == whole
