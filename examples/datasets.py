@@ -4,34 +4,22 @@
 
 fetches data sets ahead of time. In a program, ``load("mnist")`` returns a `Dataset`.
 
-A file is looked for in the folder ``$FNN_DATA/<data set>``, then in the cache folder (``$XDG_CACHE_HOME/fnn`` or
-``~/.cache/fnn``), and is downloaded into the cache when it is in neither. A download is kept only when its SHA-256 is
-the published one, and every reader checks what it reads: a damaged file is an error that names it, never a bad
-training run.
+`files` says where they are looked for. Every reader checks what it reads: a damaged file is an error that names it,
+never a bad training run.
 """
 
 import argparse
 import gzip
-import hashlib
 import io
-import lzma
 import math
-import os
 import pickle
-import tarfile
 import zlib
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import Request, urlopen
 
 import numpy as np
-from tqdm.auto import tqdm
-
-
-class DatasetError(RuntimeError):
-    """A data set cannot be found, downloaded or read; the message says which file and what to do."""
+from files import File, damaged, fetch, locate, read_members
 
 
 class Dataset(NamedTuple):
@@ -52,14 +40,6 @@ class Dataset(NamedTuple):
     y_test: np.ndarray
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-
-
-class File(NamedTuple):
-    """A file that someone publishes, and where."""
-
-    name: str
-    sha256: str
-    addresses: tuple[str, ...] = ()
 
 
 def load(name: str) -> Dataset:
@@ -88,96 +68,6 @@ def standardize(data: Dataset) -> Dataset:
     return data._replace(x_train=scale(data.x_train), x_test=scale(data.x_test))
 
 
-# Finding files
-
-
-def cache_folder() -> Path:
-    """The folder that downloads are kept in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fnn"
-
-
-def locate(folder: str, file: File) -> Path | None:
-    """Find a file of a data set on this machine.
-
-    Files under ``$FNN_DATA`` are the user's own and may be packed in another way than the published ones, so that only
-    what they hold is checked, when it is read. Files in the cache must be the published ones.
-    """
-    if given := os.environ.get("FNN_DATA"):
-        path = Path(given).expanduser() / folder / file.name
-        if path.is_file():
-            return path
-    path = cache_folder() / folder / file.name
-    if not path.is_file():
-        return None
-    with path.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != file.sha256:
-        raise _damaged(path, f"its SHA-256 is {found}", file.sha256)
-    return path
-
-
-def fetch(folder: str, files: Sequence[File]) -> list[Path]:
-    """Find each file of a data set, and download into the cache those that are missing."""
-    paths = {file: locate(folder, file) for file in files}
-    target = cache_folder() / folder
-    missing = [file for file in files if paths[file] is None]
-    try:
-        for file in tuple(missing):
-            paths[file] = _download(file, target)
-            missing.remove(file)
-    except DatasetError as error:
-        lines = (
-            f"the data set {folder} is not on this machine and could not be downloaded:",
-            str(error),
-            "download by hand, where there is a network,",
-            *(f"  {file.addresses[0]} as {file.name}" for file in missing),
-            f"and put what you get into {target}",
-            f"or into the folder {folder} of the folder that the environment variable FNN_DATA names",
-        )
-        raise DatasetError("\n".join(lines)) from None
-    return [path for path in paths.values() if path is not None]
-
-
-def _download(file: File, folder: Path) -> Path:
-    failures = []
-    for address in file.addresses:
-        try:
-            return _transfer(address, folder / file.name, file.sha256)
-        except (OSError, HTTPException, DatasetError) as error:
-            failures.append(f"  {address}: {error}")
-    raise DatasetError("\n".join(failures))
-
-
-def _transfer(address: str, path: Path, sha256: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    digest = hashlib.sha256()
-    received = 0
-    try:
-        # Some servers turn away urllib's own name.
-        with urlopen(Request(address, headers={"User-Agent": "fnn-examples"}), timeout=30) as response:
-            length = int(response.headers.get("Content-Length") or 0)
-            bar = tqdm(desc=path.name, total=length or None, unit="B", unit_scale=True, unit_divisor=1024)
-            with bar, part.open("wb") as opened:
-                while chunk := response.read(1 << 18):
-                    opened.write(chunk)
-                    digest.update(chunk)
-                    received += len(chunk)
-                    bar.update(len(chunk))
-        if received < length:
-            raise DatasetError(f"the connection ended after {received} of {length} bytes")
-        if digest.hexdigest() != sha256:
-            raise DatasetError(f"what came has the SHA-256 {digest.hexdigest()}, wanted {sha256}")
-        part.replace(path)
-    finally:  # also on Ctrl-C: a file under its own name is always whole
-        part.unlink(missing_ok=True)
-    return path
-
-
-def _damaged(path: Path, found: str, wanted: str) -> DatasetError:
-    return DatasetError(f"{path}: {found}, wanted {wanted}; delete the file and download it again")
-
-
 # Reading files
 
 
@@ -186,42 +76,23 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _damaged(path, f"it cannot be unpacked ({error})", "a whole gzip file") from error
+        raise damaged(path, f"it cannot be unpacked ({error})", "a whole gzip file") from error
     # Four bytes of magic: two zeros, the dtype, the rank.
     magic, start = content[:4], 4 + 4 * rank
     if len(magic) < 4 or magic[:2] != b"\0\0":
-        raise _damaged(path, f"it begins with the bytes {magic.hex() or 'of an empty file'}", "0000 as in an IDX file")
+        raise damaged(path, f"it begins with the bytes {magic.hex() or 'of an empty file'}", "0000 as in an IDX file")
     if magic[2] != 0x08:
-        raise _damaged(path, f"its dtype code is 0x{magic[2]:02x}", "0x08 (unsigned bytes)")
+        raise damaged(path, f"its dtype code is 0x{magic[2]:02x}", "0x08 (unsigned bytes)")
     if magic[3] != rank:
-        raise _damaged(path, f"it holds an array of rank {magic[3]}", f"rank {rank}")
+        raise damaged(path, f"it holds an array of rank {magic[3]}", f"rank {rank}")
     if len(content) < start:
-        raise _damaged(path, f"it ends after {len(content)} bytes", f"a header of {start}")
+        raise damaged(path, f"it ends after {len(content)} bytes", f"a header of {start}")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, offset=4))
     found, wanted = len(content) - start, math.prod(shape)
     if found != wanted:
         complaint = "it is cut short" if found < wanted else "it has more than its header says"
-        raise _damaged(path, f"{complaint}: {found} bytes of data", f"{wanted} for the shape {shape}")
+        raise damaged(path, f"{complaint}: {found} bytes of data", f"{wanted} for the shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
-    """Read files of a tar archive into memory, in the order of ``names``; nothing is written to disk."""
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path) as archive:
-            # In the archive's own order: going back in a compressed one means to unpack it anew.
-            for member in archive:
-                if member.name in names and member.isfile() and (opened := archive.extractfile(member)):
-                    found[member.name] = opened.read()
-            # To the very end, where the checksum of what was compressed is compared.
-            while archive.fileobj and archive.fileobj.read(1 << 20):
-                pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise _damaged(path, f"it cannot be unpacked ({error})", "a whole tar archive") from error
-    if missing := [name for name in names if name not in found]:
-        raise _damaged(path, f"it has no {', '.join(missing)}", f"an archive of {', '.join(names)}")
-    return [found[name] for name in names]
 
 
 # What a pickled array asks for. The function that makes an empty one has moved between versions of NumPy.
@@ -252,12 +123,12 @@ def read_cifar_batch(path: Path, name: str, content: bytes) -> tuple[np.ndarray,
         pixels, labels = batch[b"data"], np.asarray(batch[b"labels"])
     except Exception as error:  # a damaged pickle may raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise _damaged(path, f"{name} cannot be read ({reason})", "a batch of CIFAR-10") from error
+        raise damaged(path, f"{name} cannot be read ({reason})", "a batch of CIFAR-10") from error
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
         found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise _damaged(path, f"the pixels of {name} are {found}", "uint8 (examples, 3072)")
+        raise damaged(path, f"the pixels of {name} are {found}", "uint8 (examples, 3072)")
     if labels.dtype.kind != "i" or labels.ndim != 1:
-        raise _damaged(path, f"the labels of {name} are {labels.dtype} {labels.shape}", "a list of integers")
+        raise damaged(path, f"the labels of {name} are {labels.dtype} {labels.shape}", "a list of integers")
     # A row holds a plane of red, one of green and one of blue; fnn wants the three values of a pixel side by side.
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return images, _check_labels(path, images, labels)
@@ -265,9 +136,9 @@ def read_cifar_batch(path: Path, name: str, content: bytes) -> tuple[np.ndarray,
 
 def _check_labels(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if len(images) != len(labels) or not len(images):
-        raise _damaged(path, f"it has {len(labels)} labels for {len(images)} images", "one for each of at least one")
+        raise damaged(path, f"it has {len(labels)} labels for {len(images)} images", "one for each of at least one")
     if labels.min() < 0 or labels.max() > 9:
-        raise _damaged(path, f"it has labels from {labels.min()} to {labels.max()}", "0 to 9")
+        raise damaged(path, f"it has labels from {labels.min()} to {labels.max()}", "0 to 9")
     return labels.astype(np.int32)
 
 
@@ -341,7 +212,7 @@ def _idx_set(folder: str, classes: tuple[str, ...]) -> Dataset:
     for image_path, label_path in (paths[:2], paths[2:]):
         images, labels = read_idx(image_path, 3), read_idx(label_path, 1)
         if images.shape[1:] != (28, 28):
-            raise _damaged(image_path, f"its images have the shape {images.shape[1:]}", "(28, 28)")
+            raise damaged(image_path, f"its images have the shape {images.shape[1:]}", "(28, 28)")
         arrays += [_unit_interval(images)[..., None], _check_labels(label_path, images, labels)]
     return Dataset(*arrays, classes=classes)
 
@@ -396,12 +267,12 @@ def _california() -> Dataset:
     try:
         rows = np.array([line.split(",") for line in content.decode("ascii").splitlines()], np.float64)
     except ValueError as error:
-        raise _damaged(path, f"a row cannot be read ({error})", "numbers with commas between them") from error
+        raise damaged(path, f"a row cannot be read ({error})", "numbers with commas between them") from error
     if rows.ndim != 2 or rows.shape[1] != 9:
-        raise _damaged(path, f"it holds an array of the shape {rows.shape}", "9 numbers a row")
+        raise damaged(path, f"it holds an array of the shape {rows.shape}", "9 numbers a row")
     longitude, latitude, age, rooms, bedrooms, population, households, income, value = rows.T
     if not np.isfinite(rows).all() or households.min() <= 0:
-        raise _damaged(path, "it has infinite or missing numbers, or districts without households", "neither")
+        raise damaged(path, "it has infinite or missing numbers, or districts without households", "neither")
     ratios = (income, age, rooms / households, bedrooms / households, population, population / households)
     x = np.stack((*ratios, latitude, longitude), 1)
     y = (value[:, None] / 100_000).astype(np.float32)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,5 +143,5 @@ if __name__ == "__main__":
     arguments = vars(parser.parse_args())
     try:
         main(arguments.pop("data"), **arguments)
-    except datasets.DatasetError as error:
+    except files.DatasetError as error:
         sys.exit(str(error))

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import files
 import jax
 import jax.numpy as jnp
 import optax
@@ -104,5 +105,5 @@ if __name__ == "__main__":
     arguments = vars(parser.parse_args())
     try:
         main(arguments.pop("data"), **arguments)
-    except datasets.DatasetError as error:
+    except files.DatasetError as error:
         sys.exit(str(error))

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
+import files
 import jax
 import numpy as np
 import optax
@@ -167,5 +167,5 @@ if __name__ == "__main__":
     arguments = vars(parser.parse_args())
     try:
         main(arguments.pop("data"), models=tuple(arguments.pop("models")), **arguments)
-    except (datasets.DatasetError, ValueError) as error:
+    except (files.DatasetError, ValueError) as error:
         sys.exit(str(error))

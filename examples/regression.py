@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import files
 import jax
 import numpy as np
 import optax
@@ -236,5 +237,5 @@ if __name__ == "__main__":
     arguments = vars(parser.parse_args())
     try:
         main(arguments.pop("data"), **arguments)
-    except datasets.DatasetError as error:
+    except files.DatasetError as error:
         sys.exit(str(error))

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
+import files
 import numpy as np
 
 SONNETS = Path(__file__).with_name("sonnets.txt")
-_SHAKESPEARE = datasets.File(
+_SHAKESPEARE = files.File(
     "input.txt",
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
@@ -27,13 +27,13 @@ def load(name: str) -> str:
         DatasetError: when the file is not there, or is not UTF-8.
     """
     if name == "tinyshakespeare":
-        path = datasets.fetch("tinyshakespeare", [_SHAKESPEARE])[0]
+        path = files.fetch("tinyshakespeare", [_SHAKESPEARE])[0]
     else:
         path = SONNETS if name == "sonnets" else Path(name)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise datasets.DatasetError(f"{path} cannot be read as text: {error}") from error
+        raise files.DatasetError(f"{path} cannot be read as text: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ class Checkpoints:
         best: Name of a metric, such as ``"validation/accuracy"``; the checkpoint with its best value stays too. None:
             there is no best one.
         maximize: Whether larger is better.
-        every: Steps after which `fnn.fit` and `fnn.training` save. None: after each epoch. With ``best``, `fit` saves after
-            each epoch too.
+        every: Steps after which `fnn.fit` and `fnn.training` save. None: after each epoch. With ``best``, `fit` saves
+            after each epoch too.
         background: Whether to write while the run goes on. The tree is copied first, so it may be donated or changed;
             an error is raised by the next call.
 

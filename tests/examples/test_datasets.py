@@ -1,164 +1,21 @@
-"""Data sets are found, downloaded whole or not at all, and read strictly."""
+"""Data sets are read strictly."""
 
 import gzip
-import hashlib
 import importlib
 import io
 import pickle
-import socket
 import struct
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 datasets = importlib.import_module("datasets")
-
-
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache folder, no data folder, and no proxy between the test and its server."""
-    monkeypatch.delenv("FNN_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
-    return tmp_path / "cache" / "fnn"
-
-
-@pytest.fixture
-def given(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty data folder of the user's own."""
-    monkeypatch.setenv("FNN_DATA", str(tmp_path / "given"))
-    return tmp_path / "given"
-
-
-CONTENT = bytes(range(256)) * 40
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    """A web server on this machine that serves ``/good``, ``/wrong`` and ``/short``."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = {"/good": CONTENT, "/wrong": CONTENT[::-1], "/short": CONTENT[:1000]}.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(body or CONTENT)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
-
-
-def published(*addresses: str):
-    return datasets.File("content.bin", hashlib.sha256(CONTENT).hexdigest(), addresses)
-
-
-def everything_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-# Finding files
-
-
-def test_a_file_is_downloaded_once_and_then_read_from_the_cache(cache: Path, server: str) -> None:
-    (path,) = datasets.fetch("set", [published(f"{server}/good")])
-    assert path.read_bytes() == CONTENT
-    assert everything_in(cache) == [path] == [cache / "set" / "content.bin"]
-    assert datasets.fetch("set", [published(f"{server}/gone")]) == [path]
-
-
-def test_an_address_may_be_that_of_a_file(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(CONTENT)
-    (path,) = datasets.fetch("set", [published((tmp_path / "source").as_uri())])
-    assert path.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(
-    ("page", "reason"),
-    [
-        ("gone", "404"),
-        ("wrong", "SHA-256"),
-        ("short", f"ended after 1000 of {len(CONTENT)} bytes"),
-    ],
-)
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(cache: Path, server: str, page: str, reason: str) -> None:
-    with pytest.raises(datasets.DatasetError, match=reason) as caught:
-        datasets.fetch("set", [published(f"{server}/{page}")])
-    for part in (f"{server}/{page} as content.bin", str(cache / "set"), "FNN_DATA"):
-        assert part in str(caught.value)
-    assert everything_in(cache) == []
-
-
-def test_the_next_address_is_tried_when_one_fails(cache: Path, server: str) -> None:
-    pages = ("gone", "wrong", "short", "good")
-    (path,) = datasets.fetch("set", [published(*(f"{server}/{page}" for page in pages))])
-    assert path.read_bytes() == CONTENT
-
-
-def test_an_error_lists_the_files_that_are_still_missing(cache: Path, server: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        refused = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    pages = {"one": f"{server}/good", "two": f"{refused}/two", "three": f"{refused}/three"}
-    with pytest.raises(datasets.DatasetError, match="Connection refused") as caught:
-        datasets.fetch("set", [published(page)._replace(name=name) for name, page in pages.items()])
-    message = str(caught.value)
-    assert f"{refused}/two as two" in message
-    assert f"{refused}/three as three" in message
-    assert "as one" not in message
-    assert everything_in(cache) == [cache / "set" / "one"]
-
-
-def test_an_interrupted_download_leaves_nothing(cache: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        assert everything_in(cache) != []
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(datasets.tqdm, "update", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        datasets.fetch("set", [published(f"{server}/good")])
-    assert everything_in(cache) == []
-
-
-def test_a_cache_that_cannot_be_made_is_told_with_the_rest(cache: Path, server: str) -> None:
-    cache.parent.mkdir()
-    cache.write_text("a file where the folder should be")
-    with pytest.raises(datasets.DatasetError, match="could not be downloaded"):
-        datasets.fetch("set", [published(f"{server}/good")])
-
-
-def test_a_changed_file_in_the_cache_is_named(cache: Path) -> None:
-    path = cache / "set" / "content.bin"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(CONTENT[:-1])
-    with pytest.raises(datasets.DatasetError, match=r"content.bin: its SHA-256 is .*delete the file"):
-        datasets.fetch("set", [published()])
-
-
-def test_the_data_folder_comes_before_the_cache_and_may_be_packed_otherwise(given: Path, cache: Path) -> None:
-    for folder, content in ((given, b"the user's own"), (cache, CONTENT)):
-        (folder / "set").mkdir(parents=True)
-        (folder / "set" / "content.bin").write_bytes(content)
-    assert datasets.locate("set", published()) == given / "set" / "content.bin"
-
-
-def test_the_cache_is_in_the_home_folder_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert datasets.cache_folder() == tmp_path / ".cache" / "fnn"
+files = importlib.import_module("files")
 
 
 # IDX files
@@ -197,7 +54,7 @@ def test_an_idx_file_gives_its_array(tmp_path: Path) -> None:
 )
 def test_a_damaged_idx_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes, complaint: str) -> None:
     (tmp_path / "labels.gz").write_bytes(content)
-    with pytest.raises(datasets.DatasetError, match=rf"labels\.gz: .*{complaint}.*delete the file"):
+    with pytest.raises(files.DatasetError, match=rf"labels\.gz: .*{complaint}.*delete the file"):
         datasets.read_idx(tmp_path / "labels.gz", 1)
 
 
@@ -246,7 +103,7 @@ def test_images_and_labels_that_do_not_belong_together_are_refused(
     given: Path, changes: dict[str, np.ndarray], complaint: str
 ) -> None:
     write_mnist(given / "mnist", **changes)
-    with pytest.raises(datasets.DatasetError, match=complaint):
+    with pytest.raises(files.DatasetError, match=complaint):
         datasets.load("mnist")
 
 
@@ -328,7 +185,7 @@ def test_a_pickle_that_would_run_code_is_refused_before_it_runs(given: Path, tmp
     harm = tmp_path / "harm"
     attack = lambda pixels, labels: pickle.dumps({b"data": pixels, b"labels": Attack(harm)}, protocol=3)
     write_cifar(given / "cifar10" / "cifar-10-python.tar.gz", 5, attack)
-    with pytest.raises(datasets.DatasetError, match="which no array needs"):
+    with pytest.raises(files.DatasetError, match="which no array needs"):
         datasets.load("cifar10")
     assert not harm.exists()
 
@@ -352,7 +209,7 @@ def test_a_damaged_cifar_batch_is_named_with_what_is_wrong(
     given: Path, make: Callable[[np.ndarray, list[int]], bytes], complaint: str
 ) -> None:
     write_cifar(given / "cifar10" / "cifar-10-python.tar.gz", 5, make)
-    with pytest.raises(datasets.DatasetError, match=rf"cifar-10-python\.tar\.gz: .*{complaint}"):
+    with pytest.raises(files.DatasetError, match=rf"cifar-10-python\.tar\.gz: .*{complaint}"):
         datasets.load("cifar10")
 
 
@@ -362,7 +219,7 @@ def test_an_archive_cut_short_is_refused(given: Path, name: str, batches: int, s
     path = given / "cifar10" / name
     write_cifar(path, batches)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(datasets.DatasetError, match="cannot be unpacked"):
+    with pytest.raises(files.DatasetError, match="cannot be unpacked"):
         datasets.load("cifar10")
 
 
@@ -372,13 +229,13 @@ def test_an_archive_whose_checksum_is_wrong_is_refused(given: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-8] ^= 1  # the CRC-32 of a gzip file
     path.write_bytes(content)
-    with pytest.raises(datasets.DatasetError, match="CRC"):
+    with pytest.raises(files.DatasetError, match="CRC"):
         datasets.load("cifar10")
 
 
 def test_a_missing_batch_is_named(given: Path) -> None:
     write_cifar(given / "cifar10" / "cifar-10-python.tar.gz", 4)
-    with pytest.raises(datasets.DatasetError, match="it has no cifar-10-batches-py/data_batch_5"):
+    with pytest.raises(files.DatasetError, match="it has no cifar-10-batches-py/data_batch_5"):
         datasets.load("cifar10")
 
 
@@ -415,7 +272,7 @@ def test_california_gives_ratios_per_household(given: Path) -> None:
 )
 def test_a_damaged_table_is_named_with_what_is_wrong(given: Path, content: str, complaint: str) -> None:
     write_california(given, content)
-    with pytest.raises(datasets.DatasetError, match=rf"cal_housing\.tgz: .*{complaint}"):
+    with pytest.raises(files.DatasetError, match=rf"cal_housing\.tgz: .*{complaint}"):
         datasets.load("california")
 
 

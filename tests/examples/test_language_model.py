@@ -10,7 +10,7 @@ import pytest
 
 texts = importlib.import_module("texts")
 language_model = importlib.import_module("language_model")
-datasets = importlib.import_module("datasets")
+files = importlib.import_module("files")
 
 SMALL = {"blocks": 1, "features": 32, "heads": 2, "length": 16, "batch_size": 8, "characters": 12}
 
@@ -66,5 +66,5 @@ def test_shakespeare_is_read_where_it_is(data_folder: Path) -> None:
 
 
 def test_a_missing_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(datasets.DatasetError, match="cannot be read"):
+    with pytest.raises(files.DatasetError, match="cannot be read"):
         texts.load(str(tmp_path / "nothing.txt"))
