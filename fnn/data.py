@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.core.keys import check_key, fold
 
@@ -102,9 +103,14 @@ def is_arrays(data: Any) -> bool:
 
 def on_device(data: Any) -> Any:
     """Put arrays on the device once and check that they have the same rows."""
-    data = jax.tree.map(jnp.asarray, data)
+    data = jax.tree.map(_put, data)
     rows(data)
     return data
+
+
+def _put(leaf: Any) -> jax.Array:
+    """A copy of a NumPy array, for which nothing is compiled."""
+    return jax.device_put(leaf, may_alias=False) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
 def rows(data: Any) -> int:

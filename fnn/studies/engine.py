@@ -47,10 +47,10 @@ class Engine:
     def prepare(self, places: Place) -> "Engine":
         """Compile what training takes; ``places`` is an example."""
         start = self._lower("start", (None, 0, None), self.key, places, self.table, quickly=True)
-        args = (self.key, start.outputs, places, self.table, np.int32(1))
-        advance = self._lower("advance", (None, 0, 0, None, None), *args, donate=1)
         with ThreadPoolExecutor(1) as pool:
-            compiled = pool.submit(start.compiled)
+            compiled = pool.submit(start.compiled)  # while the other is traced
+            args = (self.key, start.outputs, places, self.table, np.int32(1))
+            advance = self._lower("advance", (None, 0, 0, None, None), *args, donate=1)
             self._compiled["advance"] = advance.compiled()
             self._compiled["start"] = compiled.result()
         self.compiling, self.advancing = start.seconds + advance.seconds, advance

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 
 from fnn.data import on_device, rows
 from fnn.studies.configurations import Configuration, Space
+from fnn.studies.engine import explained
 from fnn.studies.folds import as_folds, index_sets
 from fnn.studies.halving import Halving
 from fnn.studies.suggestions import Suggestions
-from fnn.studies.trial import Program, Table
+from fnn.studies.trial import Program, Table, Trial
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.objective import Supervised, split_batch
 
@@ -86,24 +87,33 @@ class Settings:
 
 def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tuple[Table, str]:
     """The data and its folds, on the device."""
-    data = on_device(data)
-    size = rows(data)
+    size = rows(jax.tree.map(_array, data))
     if folds is not None and validation is not None:
         raise ValueError("give folds, which hold out rows of the data, or validation, which is other data; not both")
     if folds is not None:
         rule = as_folds(folds)
         sets = index_sets(rule, size, _target(data), [*draws, zlib.crc32(b"folds")])
-        return jax.device_put(Table(data, *sets)), rule.name
+        return Table(on_device(data), *jax.device_put(sets)), rule.name
     every, sizes = np.arange(size, dtype=np.int32)[None], np.array([size], np.int32)
     if validation is None:
-        return jax.device_put(Table(data, every, sizes)), "none"
-    validation = on_device(validation)
+        return Table(on_device(data), *jax.device_put((every, sizes))), "none"
+    data, validation = jax.tree.map(_array, (data, validation))
     if jax.tree.structure(validation) != jax.tree.structure(data):
         raise ValueError("validation data must have the form of the data, such as (x, target)")
-    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), data, validation)
+    joined = jax.tree.map(_join, data, validation)
     held_out = np.arange(size, size + rows(validation), dtype=np.int32)[None]
-    table = Table(joined, every, sizes, held_out, np.array([held_out.shape[1]], np.int32))
-    return jax.device_put(table), "validation data"
+    sets = (every, sizes, held_out, np.array([held_out.shape[1]], np.int32))
+    return Table(on_device(joined), *jax.device_put(sets)), "validation data"
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
+
+
+def _join(a: Any, b: Any) -> Any:
+    """On the host where both are there: to join them on the device, a program would be compiled."""
+    xp = np if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else jnp
+    return xp.concatenate([a, b.astype(a.dtype)])
 
 
 def _target(data: Any) -> Any:
@@ -142,7 +152,10 @@ def check_trials(settings: Settings, configurations: list[Configuration]) -> Non
     """Build one trial, so that what is wrong with it is said before anything is compiled."""
     configuration = configurations[0]
     program = settings.program(configuration)
-    made = program.build({name: jnp.asarray(value) for name, value in settings.traced(configuration).items()})
+    built: list[Trial] = []
+    with explained():
+        jax.eval_shape(lambda hp: built.append(program.build(hp)), settings.traced(configuration))
+    (made,) = built
     sizes = settings.table.held_out_sizes
     if sizes is not None and not isinstance(made.objective, Supervised) and np.ptp(np.asarray(sizes)):
         raise ValueError("folds of different sizes need an objective made by fnn.supervised, which can mask rows")

@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fnn.core.keys import check_key, fold
+from fnn.core.keys import check_key
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration, as_space
 from fnn.studies.folder import StudyFolder
@@ -125,7 +126,7 @@ def study(
         raise ValueError(f"mode is 'auto', 'vmap' or 'loop' (of width 1, on one device), got {mode!r}")
     if width != "auto" and (not isinstance(width, int) or width < 1):
         raise ValueError(f"width is a positive number of runs or 'auto', got {width!r}")
-    draws = np.asarray(jax.random.key_data(fold(key, "study"))).ravel().tolist()
+    draws = [*np.asarray(jax.random.key_data(key)).ravel().tolist(), zlib.crc32(b"study")]
     table, folds_name = make_table(data, validation, folds, draws)
     if predictions and table.held_out is None:
         raise ValueError("predictions are of held-out rows; give folds or validation")

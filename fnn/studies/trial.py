@@ -1,5 +1,6 @@
 """One training of a study as pure functions: how it starts, advances and is measured."""
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -199,7 +200,8 @@ class Program:
             indices, seen = chunk
             return objective.statistics(params, state, pick(table.data, indices), seen)
 
-        stats = _over_chunks(part, self._chunks(place, table), lambda a, b: _merged(table_of, a, b))
+        empty = {name: jax.tree.map(jnp.asarray, metric.init()) for name, metric in table_of.items()}
+        stats = _over_chunks(part, self._chunks(place, table), lambda a, b: _merged(table_of, a, b), empty)
         return {name: metric.compute(stats[name]) for name, metric in table_of.items()}
 
     def predict(self, lane: Lane, place: Place, table: Table) -> Any:
@@ -225,7 +227,7 @@ class Program:
         assert table.held_out_sizes is not None
         fold_number = _fold(place, table.held_out)
         size = table.held_out.shape[1]
-        chunk = min(MEASURED_ROWS, size)
+        chunk = -(-size // -(-size // MEASURED_ROWS))
         positions = jnp.arange(-(-size // chunk) * chunk).reshape(-1, chunk)
         indices = table.held_out[fold_number, jnp.minimum(positions, size - 1)]
         return indices, (positions < table.held_out_sizes[fold_number]).astype(jnp.float32)
@@ -272,19 +274,17 @@ def _merged(table_of: dict[str, Metric], a: Any, b: Any) -> Any:
     return {name: metric.merge(a[name], b[name]) for name, metric in table_of.items()}
 
 
-def _over_chunks(part: Callable[[Any], Any], chunks: Any, merge: Callable[[Any, Any], Any]) -> Any:
+def _over_chunks(part: Callable[[Any], Any], chunks: Any, merge: Callable[[Any, Any], Any], empty: Any) -> Any:
     """Statistics of all chunks; those that keep their shape when they are merged are merged in a loop."""
-    first, rest = (jax.tree.map(lambda leaf: leaf[0], chunks), jax.tree.map(lambda leaf: leaf[1:], chunks))
-    stats = part(first)
-    if not rows(chunks) > 1:
-        return stats
-    shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
-    if shapes(jax.eval_shape(merge, stats, stats)) == shapes(stats):
-        return jax.lax.scan(lambda total, chunk: (merge(total, part(chunk)), None), stats, rest)[0]
-    parts = jax.lax.map(part, rest)
-    for number in range(rows(parts)):
-        stats = merge(stats, jax.tree.map(lambda leaf, number=number: leaf[number], parts))
-    return stats
+    chunk_of = lambda tree, number: jax.tree.map(lambda leaf: leaf[number], tree)
+    if rows(chunks) == 1:
+        return part(chunk_of(chunks, 0))
+    add = lambda total, chunk: merge(total, part(chunk))
+    specs = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    if specs(jax.eval_shape(add, empty, chunk_of(chunks, 0))) == specs(empty):
+        return jax.lax.scan(lambda total, chunk: (add(total, chunk), None), empty, chunks)[0]
+    parts = jax.lax.map(part, chunks)
+    return functools.reduce(merge, [chunk_of(parts, number) for number in range(rows(parts))])
 
 
 def _kind(value: Any) -> str:

@@ -48,7 +48,7 @@ def test_a_run_is_the_training_that_a_person_would_write():
 
 
 def draws():
-    return np.asarray(jax.random.key_data(fnn.fold(KEY, "study"))).ravel().tolist()
+    return [*np.asarray(jax.random.key_data(KEY)).ravel().tolist(), zlib.crc32(b"study")]
 
 
 def study_folds(folds):
