@@ -16,6 +16,7 @@ from fnn.studies.trial import Place, Program, Table
 WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
 WIDTH = 512  # at most, elsewhere
 TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
+WORTH = 4  # times that of compiling: what training must take for another program to be tried
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
 
@@ -66,7 +67,7 @@ def choose(
     if mode == "vmap":
         return together, side_by_side
     seconds = _seconds(together, examples(together.width), every)
-    if seconds * steps < 2 * together.compiling:  # another program would take longer to compile than it could save
+    if seconds * steps < WORTH * together.compiling:  # it would take longer to compile another than that may save
         return together, side_by_side
     alone = _seconds(loop.prepare(examples(1)), examples(1), every)
     chosen, other, ratio = (together, "one after another", alone / seconds)
@@ -119,8 +120,9 @@ def _seconds(engine: Engine, places: Place, every: int) -> float:
             return time.perf_counter() - began
 
         call(1)
-        measuring, steps = call(1), 2
+        measuring, steps = min(call(1), call(1)), 2
         while (taken := call(1 + steps)) - measuring < TRIED and steps < every:
             steps = min(4 * steps, every)
+        taken = min(taken, call(1 + steps))  # what else the machine does is in the longer one
     engine.advancing.tried = ((taken - measuring) / steps + measuring / every) / (engine.width * len(banks))
     return engine.advancing.tried
