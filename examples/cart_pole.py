@@ -30,8 +30,8 @@ TRACK = 2.4  # m, to each side
 LEAN = 12 * np.pi / 180  # to each side
 LIMIT = 500  # steps of an episode
 
+# policy(key, states) -> actions: from (carts, 4) to (carts,), where 1 or True pushes right, 0 or False left
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
-"""``policy(key, states) -> actions``: from ``(carts, 4)`` to ``(carts,)``, where 1 pushes right and anything else left."""
 
 
 def reset(key: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ Nobody says which push was right. There is a reward of 1 for each fiftieth of a 
 cart is on its track, 500 at most; the sum of an episode's rewards is its return.
 
 Two networks learn together. The *actor* sees position, velocity, angle and angular velocity and says how probable each
-push should be. The *critic* sees the same and guesses the reward that is still to come, where a reward ``n`` steps ahead
+push should be. The *critic* sees the same and guesses the reward that is still to come, where a reward ``n`` steps on
 counts ``discount ** n``. A push after which more came than was guessed, one with an *advantage*, becomes more probable,
 and one after which less came less probable: this is the policy gradient. A small bonus for the entropy of the pushes
 keeps the actor trying both.
@@ -46,7 +46,7 @@ RULES: dict[str, cart_pole.Policy] = {
 
 
 def network(hidden: int) -> fnn.Layer:
-    """From states ``(..., 4)`` to the logits of the two pushes ``(..., 2)`` and the guess of the critic ``(..., 1)``."""
+    """From states ``(..., 4)`` to the logits of the two pushes ``(..., 2)`` and the critic's guess ``(..., 1)``."""
 
     def body(outputs: int) -> fnn.Layer:
         return fnn.serial(fnn.dense(hidden), jnp.tanh, fnn.dense(hidden), jnp.tanh, fnn.dense(outputs))
@@ -67,7 +67,8 @@ def advantages(
 ) -> jax.Array:
     """How much more came than was guessed, ``(steps, carts)``: a mean over looking one step ahead, two, and so on.
 
-    No reward comes after a failure. After an episode's limit more would have come: the guess stands in for it.
+    No reward comes after a failure. After an episode's limit more would have come: the guess stands in for it. A reward
+    counts as ``1 - discount`` here, so that a pole which never falls is worth 1 whatever the discount is.
     """
     surprise = (1 - discount) + discount * jnp.where(seen.failed, 0, value_after) - value
 
@@ -138,7 +139,7 @@ def draw_curves(curves: np.ndarray, steps: int, rivals: dict[str, float]) -> Fig
 
 
 def draw_policy(net: fnn.Layer, params: Any, path: np.ndarray, fallen: np.ndarray) -> Figure:
-    """What the actor wants over angle and angular velocity, and what becomes of the pole; beside it pushing at random."""
+    """What the actor wants over angle and angular velocity, and an episode of it, beside a random one."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     plane, angles, places = figure.subplots(1, 3)
     degrees = 180 / np.pi
@@ -170,8 +171,8 @@ def main(
     *,
     seeds: int = 20,
     carts: int = 16,
-    steps: int = 32,
-    updates: int = 500,
+    steps: int = 16,
+    updates: int = 1000,
     hidden: int = 64,
     learning_rate: float = 3e-3,
     entropy: float = 0.01,
@@ -213,7 +214,7 @@ def main(
         f"compilation took {compiled - began:.1f} s"
     )
 
-    # Every policy starts from the same states. Nothing is chosen by these episodes: each network is as it was at the end.
+    # Every policy starts from the same states. Nothing is chosen by these episodes.
     test_key = fnn.fold(key, "test")
     run = lambda policy: cart_pole.episodes(policy, test_key, episodes)
     tests = {name: jax.jit(lambda policy=policy: run(policy))() for name, policy in RULES.items()}
@@ -250,8 +251,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="networks (default: 20)")
     parser.add_argument("--carts", type=int, default=16, help="for each network (default: 16)")
-    parser.add_argument("--steps", type=int, default=32, help="of each cart between two updates (default: 32)")
-    parser.add_argument("--updates", type=int, default=500, help="of each network (default: 500)")
+    parser.add_argument("--steps", type=int, default=16, help="of each cart between two updates (default: 16)")
+    parser.add_argument("--updates", type=int, default=1000, help="of each network (default: 1000)")
     parser.add_argument("--hidden", type=int, default=64, help="units of each hidden layer (default: 64)")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--entropy", type=float, default=0.01, help="weight of its bonus (default: 0.01)")
