@@ -95,17 +95,18 @@ def start(key: jax.Array, count: int) -> Carts:
 def rollout(policy: Policy, carts: Carts, key: jax.Array, steps: int) -> tuple[Carts, Transitions]:
     """Push all carts for some steps; a cart whose episode is done goes on with a new one."""
 
-    def step(carts: Carts, key: jax.Array) -> tuple[Carts, Transitions]:
-        action = policy(fnn.fold(key, "action"), carts.state)
+    def step(carts: Carts, number: jax.Array) -> tuple[Carts, Transitions]:
+        now = jax.random.fold_in(key, number)
+        action = policy(fnn.fold(now, "action"), carts.state)
         after = jax.vmap(push)(carts.state, jnp.where(action == 1, FORCE, -FORCE))
         age, failed = carts.age + 1, jax.vmap(has_failed)(after)
         done = failed | (age >= LIMIT)
-        new = start(fnn.fold(key, "start"), len(age))
+        new = start(fnn.fold(now, "start"), len(age))
         state = jnp.where(done[:, None], new.state, after)
         moved = Carts(state, jnp.where(done, 0, age), jnp.where(done, age, carts.returned))
         return moved, Transitions(carts.state, action, after, failed, done)
 
-    return jax.lax.scan(step, carts, jax.random.split(key, steps))
+    return jax.lax.scan(step, carts, jnp.arange(steps))
 
 
 def episodes(policy: Policy, key: jax.Array, count: int) -> tuple[jax.Array, Transitions]:

@@ -93,15 +93,14 @@ def trainer(
     step = fnn.train_step(examples if joint else after_adaptation, optimizer)
 
     def train(key: jax.Array, pool: Any) -> Any:
-        one = jax.eval_shape(lambda: draw(key, pool, 10))
+        one = jax.eval_shape(lambda: draw(key, pool, 10))  # only its shape is read
         run = fnn.train_init(net, optimizer, key, one.support[0])
 
-        def update(run: fnn.TrainState, key: jax.Array) -> tuple[fnn.TrainState, None]:
-            batch = jax.vmap(lambda key: draw(key, pool, 10))(jax.random.split(key, tasks))
-            return step(run, batch)[0], None
+        def update(run: fnn.TrainState, _: None) -> tuple[fnn.TrainState, None]:
+            keys = jax.random.split(jax.random.fold_in(fnn.fold(key, "tasks"), run.step), tasks)
+            return step(run, jax.vmap(lambda key: draw(key, pool, 10))(keys))[0], None
 
-        keys = jax.random.split(fnn.fold(key, "updates"), 0 if method == "from scratch" else updates)
-        run, _ = jax.lax.scan(update, run, keys)
+        run, _ = jax.lax.scan(update, run, length=0 if method == "from scratch" else updates)
         return problem.from_joint(run.params) if joint else run.params
 
     return train
@@ -146,11 +145,7 @@ def draw_adaptation(
     answer = fnn.bind(problem.net, {})
     for panel, name in zip(figure.subplots(1, len(METHODS), sharey=True), METHODS):
         panel.plot(x[order], y[order], color="silver", linewidth=5, label="truth")
-        for count, style, label in (
-            (0, ":", "before"),
-            (1, "--", "after 1 step"),
-            (steps, "-", f"after {steps} steps"),
-        ):
+        for count, style in ((0, ":"), (1, "--"), (steps, "-")):
             adapted, _ = adapt(problem, starts[name], task.support, count, rates[name])
             label = f"after {count} step{'s' * (count > 1)}" if count else "before"
             panel.plot(x[order], answer(adapted, x[order]), style, color="tab:blue", label=label)
@@ -198,14 +193,14 @@ def main(
     order = "first" if first_order else "second"
     print(f"{data}: {updates} updates of {tasks} tasks, {problem.steps} steps of adaptation each, {order} order")
     keys = jax.random.split(fnn.fold(key, "train"), seeds)
-    train_pool, *other_pools = problem.pools
-    validation, test = (
-        jax.vmap(
-            lambda key, pool: jax.vmap(lambda key: problem.draw(key, pool, 20))(jax.random.split(key, test_tasks))
-        )(jax.random.split(fnn.fold(key, name), seeds), pool)
-        for name, pool in zip(("validation", "test"), other_pools)
-    )
+    train_pool, validation_pool, test_pool = problem.pools
 
+    @jax.vmap
+    def draw(key: jax.Array, pool: Any) -> Task:
+        return jax.vmap(lambda key: problem.draw(key, pool, 20))(jax.random.split(key, test_tasks))
+
+    validation = draw(jax.random.split(fnn.fold(key, "validation"), seeds), validation_pool)
+    test = draw(jax.random.split(fnn.fold(key, "test"), seeds), test_pool)
     measure = jax.jit(jax.vmap(partial(errors, problem, steps=steps), (0, 0, None)))
     starts, rates, found = {}, {}, {}
     for name in METHODS:

@@ -11,10 +11,12 @@ keeps the actor trying both.
 
 The cart is JAX too (`cart_pole`), so that acting and learning are one compiled program: ``jax.lax.scan`` goes over time
 and over updates, ``jax.vmap`` over many carts for each network and over many networks. Each network has a seed of its
-own, and that matters: runs that differ in nothing but the seed differ widely, and a single curve says little.
+own, and that matters: runs that differ in nothing but the seed differ widely, and a single curve says little. All soon
+learn to balance. To stay on the track as well takes long, since the cart leaves it seconds after the wrong pushes, and
+some have not learned it at the end.
 
-Beside it stand pushing at random and two rules that need no learning. One of them, to push to where the pole will be in
-a moment, is hard to beat: cart-pole is a problem to try a method on, not one that needs a network.
+Beside it stand pushing at random and two rules that need no learning. One of them, to push to where the pole will lean
+in a moment, never fails: cart-pole is a problem to try a method on, not one that needs a network.
 
 References:
     Sutton, McAllester, Singh and Mansour, Policy gradient methods for reinforcement learning with function
@@ -103,18 +105,18 @@ def trainer(
         world = cart_pole.start(fnn.fold(key, "start"), carts)
         run = fnn.train_init(net, optimizer, key, world.state)
 
-        def update(carry: tuple[fnn.TrainState, cart_pole.Carts], key: jax.Array) -> Any:
+        def update(carry: tuple[fnn.TrainState, cart_pole.Carts], _: None) -> Any:
             run, world = carry
             drawn, _ = policies(net, run.params)
-            world, seen = cart_pole.rollout(drawn, world, key, steps)
+            now = jax.random.fold_in(fnn.fold(key, "rollout"), run.step)
+            world, seen = cart_pole.rollout(drawn, world, now, steps)
             guess = lambda states: fnn.bind(net, run.state)(run.params, states)[1][..., 0]
             value = guess(seen.state)
             advantage = advantages(value, guess(seen.after), seen, discount, decay)
             run, _ = step(run, (seen.state, seen.action, advantage, advantage + value))
             return (run, world), jnp.nanmean(world.returned)
 
-        keys = jax.random.split(fnn.fold(key, "updates"), updates)
-        (run, _), curve = jax.lax.scan(update, (run, world), keys)
+        (run, _), curve = jax.lax.scan(update, (run, world), length=updates)
         return run.params, curve
 
     return train
@@ -143,12 +145,12 @@ def draw_policy(net: fnn.Layer, params: Any, path: np.ndarray, fallen: np.ndarra
     figure = Figure(figsize=(11, 4), layout="constrained")
     plane, angles, places = figure.subplots(1, 3)
     degrees = 180 / np.pi
-    angle, turning = np.meshgrid(np.linspace(-12, 12, 121), np.linspace(-120, 120, 121))
+    angle, turning = np.meshgrid(np.linspace(-12, 12, 121), np.linspace(-60, 60, 121))
     states = np.stack([np.zeros_like(angle), np.zeros_like(angle), angle / degrees, turning / degrees], axis=-1)
     right = jax.nn.softmax(fnn.bind(net, {})(params, states.astype(np.float32))[0])[..., 1]
-    image = plane.pcolormesh(angle, turning, right, cmap="RdBu", vmin=0, vmax=1, shading="gouraud", rasterized=True)
+    image = plane.pcolormesh(angle, turning, right, cmap="coolwarm", vmin=0, vmax=1, shading="gouraud", rasterized=True)
     figure.colorbar(image, ax=plane, label="probability of a push to the right")
-    plane.plot(degrees * path[:, 2], degrees * path[:, 3], color="black", linewidth=0.5, label="an episode")
+    plane.plot(degrees * path[:, 2], degrees * path[:, 3], color="black", linewidth=0.6, label="an episode")
     plane.legend(frameon=False, loc="lower left")
     plane.set(title="policy, cart at rest in the middle", xlabel="angle (degrees)")
     plane.set(ylabel="angular velocity (degrees / s)")
@@ -169,10 +171,10 @@ def draw_policy(net: fnn.Layer, params: Any, path: np.ndarray, fallen: np.ndarra
 
 def main(
     *,
-    seeds: int = 20,
+    seeds: int = 10,
     carts: int = 16,
     steps: int = 16,
-    updates: int = 1000,
+    updates: int = 2000,
     hidden: int = 64,
     learning_rate: float = 3e-3,
     entropy: float = 0.01,
@@ -249,10 +251,10 @@ def main(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="networks (default: 20)")
+    parser.add_argument("--seeds", type=int, default=10, help="networks (default: 10)")
     parser.add_argument("--carts", type=int, default=16, help="for each network (default: 16)")
     parser.add_argument("--steps", type=int, default=16, help="of each cart between two updates (default: 16)")
-    parser.add_argument("--updates", type=int, default=1000, help="of each network (default: 1000)")
+    parser.add_argument("--updates", type=int, default=2000, help="of each network (default: 2000)")
     parser.add_argument("--hidden", type=int, default=64, help="units of each hidden layer (default: 64)")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--entropy", type=float, default=0.01, help="weight of its bonus (default: 0.01)")
