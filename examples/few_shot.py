@@ -102,10 +102,10 @@ def digits(seeds: int, shots: int, ways: int, seed: int) -> Problem:
         distances = ((task.query[0][:, None] - means) ** 2).sum(axis=-1)
         return (jnp.argmin(distances, axis=1) != task.query[1]).mean()
 
-    net, loss = network(64, ways), optax.losses.softmax_cross_entropy_with_integer_labels
-    head = {"kernel": jnp.zeros((64, ways)), "bias": jnp.zeros(ways)}
+    net, loss = network(32, ways), optax.losses.softmax_cross_entropy_with_integer_labels
+    head = {"kernel": jnp.zeros((32, ways)), "bias": jnp.zeros(ways)}
     return Problem(
-        net, loss, lambda logits, y: 1 - fnn.accuracy(logits, y), draw, pools, network(64, 6),
+        net, loss, lambda logits, y: 1 - fnn.accuracy(logits, y), draw, pools, network(32, 6),
         lambda key, pool, queries: draw(key, pool, queries, own=True), lambda params: params | {"head": head},
-        0.1, 5, "share of wrong answers", nearest_mean,
+        0.1, 2, "share of wrong answers", nearest_mean,
     )  # fmt: skip

@@ -159,7 +159,7 @@ def draw_adaptation(
 def main(
     data: str = "sines",
     *,
-    updates: int = 20_000,
+    updates: int | None = None,
     tasks: int = 25,
     shots: int | None = None,
     ways: int = 3,
@@ -174,7 +174,7 @@ def main(
 
     Args:
         data: ``"sines"`` or ``"digits"``.
-        updates: Of MAML and of joint training.
+        updates: Of MAML and of joint training; None: 20000 of sines, 2000 of digits.
         tasks: For each update.
         shots: Examples to adapt to, of digits for each class; None: 10 points, or 5 images.
         ways: Classes of a task of digits.
@@ -189,7 +189,7 @@ def main(
         The mean error on the test tasks after the last step, by method.
     """
     problem = digits(seeds, shots or 5, ways, seed) if data == "digits" else sines(seeds, shots or 10)
-    key = jax.random.key(seed)
+    key, updates = jax.random.key(seed), updates or (2_000 if data == "digits" else 20_000)
     order = "first" if first_order else "second"
     print(f"{data}: {updates} updates of {tasks} tasks, {problem.steps} steps of adaptation each, {order} order")
     keys = jax.random.split(fnn.fold(key, "train"), seeds)
@@ -244,7 +244,7 @@ def main(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="sines", choices=["sines", "digits"])
-    parser.add_argument("--updates", type=int, default=20_000, help="of MAML and of joint training (default: 20000)")
+    parser.add_argument("--updates", type=int, help="of both trainings (default: 20000 of sines, 2000 of digits)")
     parser.add_argument("--tasks", type=int, default=25, help="for each update (default: 25)")
     parser.add_argument("--shots", type=int, help="examples to adapt to (default: 10 points, 5 images of each class)")
     parser.add_argument(
