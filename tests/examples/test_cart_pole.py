@@ -9,7 +9,7 @@ import numpy as np
 cart_pole = importlib.import_module("cart_pole")
 
 
-def energy(state: np.ndarray) -> float:
+def energy(state: jax.Array) -> float:
     """Of a cart and of a rod that turns about its pivot, from textbook mechanics."""
     _, velocity, angle, angular_velocity = np.asarray(state, np.float64)
     cart, pole, half = cart_pole.CART, cart_pole.POLE, cart_pole.HALF_LENGTH
