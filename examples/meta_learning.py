@@ -1,8 +1,8 @@
 """Learn to learn: first weights from which a few steps on a few examples are enough for a new task (MAML).
 
 A task is small: ten points of one sine, with an amplitude and a phase of its own; or five images each of three digits
-that the network has never seen (`few_shot`). Training from scratch on so little leads nowhere. But there are many such
-tasks, and what they have in common can be learned beforehand.
+that the network has never seen (`few_shot`). Training from scratch on so little does not lead far. But there are many
+such tasks, and what they have in common can be learned beforehand.
 
 MAML asks of the first weights that they be good *after* a step of gradient descent on the few examples of a task, as
 measured on more examples of it. What is made small is thus a function of training itself, and its gradient goes back
@@ -17,7 +17,9 @@ Beside it stand, each adapted to the same new tasks by as many steps:
   only learn their mean. Of digits it learns which is which, and gets a new last layer, of zeros, for a new task;
 - *from scratch*: random weights.
 
-With digits there is also a rival that is no network: the class whose mean image is nearest.
+With digits there is also a rival that is no network, the class whose mean image is nearest. It beats all of them: six
+digits to learn from are few kinds of tasks, and the pixels alone tell most images apart. Sines are where MAML shows
+what it can do.
 
 Each method takes the step size that is best for it on validation tasks: new sines, or images that were held out of the
 digits to train on. Then the test tasks are looked at once: other sines, or digits of the four classes that were held
@@ -120,7 +122,7 @@ def errors(problem: Problem, params: Any, tasks: Task, rate: Any, *, steps: int)
 
 def draw_errors(found: dict[str, np.ndarray], rival: float | None, title: str) -> Figure:
     """Error against steps: the mean over all tasks, and a band that holds the middle half of them."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for name, values in found.items():
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
