@@ -142,15 +142,21 @@ def draw_adaptation(
 ) -> Figure:
     """One sine before, after one step and after all, for each of the first weights."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
-    x, y = task.query
-    order = jnp.argsort(x[:, 0])
+    order = jnp.argsort(task.query[0][:, 0])
+    x, y = (part[order] for part in task.query)
     answer = fnn.bind(problem.net, {})
+
+    @jax.jit
+    def answers(params: Any, rate: float) -> jax.Array:
+        adapted, before = adapt(problem, params, task.support, steps, rate, watch=lambda params: answer(params, x))
+        return jnp.concatenate([before, answer(adapted, x)[None]])
+
     for panel, name in zip(figure.subplots(1, len(METHODS), sharey=True), METHODS):
-        panel.plot(x[order], y[order], color="silver", linewidth=5, label="truth")
-        for count, style in ((0, ":"), (1, "--"), (steps, "-")):
-            adapted, _ = adapt(problem, starts[name], task.support, count, rates[name])
+        panel.plot(x, y, color="silver", linewidth=5, label="truth")
+        curves = answers(starts[name], rates[name])
+        for count, style in {0: ":", 1: "--", steps: "-"}.items():
             label = f"after {count} step{'s' * (count > 1)}" if count else "before"
-            panel.plot(x[order], answer(adapted, x[order]), style, color="tab:blue", label=label)
+            panel.plot(x, curves[count], style, color="tab:blue", label=label)
         panel.plot(*task.support, "k^", markersize=6, label="examples")
         panel.set(title=f"{name}, step size {rates[name]:g}", xlabel="x")
     figure.axes[0].set(ylabel="y")
@@ -197,6 +203,7 @@ def main(
     keys = jax.random.split(fnn.fold(key, "train"), seeds)
     train_pool, validation_pool, test_pool = problem.pools
 
+    @jax.jit
     @jax.vmap
     def draw(key: jax.Array, pool: Any) -> Task:
         return jax.vmap(lambda key: problem.draw(key, pool, 20))(jax.random.split(key, test_tasks))
@@ -226,7 +233,7 @@ def main(
         print(line)
     rival = None
     if problem.rival is not None:
-        rival = float(jax.vmap(jax.vmap(problem.rival))(test).mean())
+        rival = float(jax.jit(jax.vmap(jax.vmap(problem.rival)))(test).mean())
         print(f"{'nearest class mean':20}{rival:9.4f}")
 
     folder = Path(output)
