@@ -257,6 +257,7 @@ class Tokens:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )  # fmt: skip
         own.train_from_iterator(texts, trainer)
+        own.encode_special_tokens = True  # a text that spells a mark is a text: encoding makes no marks of it
         self._own = own
 
     def __len__(self) -> int:
