@@ -45,30 +45,30 @@ AT_ONCE = 250  # sentences that are translated side by side
 SHOWN = 3  # test sentences that are printed
 
 
-def reader(vocabulary: int, *, blocks: int, heads: int, features: int, rate: float) -> fnn.Layer:
+def reader(vocabulary: int, *, blocks: int, heads: int, features: int, rate: float | None) -> fnn.Layer:
     """What is made of a sentence, ``(batch, time, features)``, from its ids and their number."""
 
     def forward(f: Any, ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        return f.encoder(f.drop(f.positions(f.embedding(ids))), lengths)
+        return f.encoder(f.positions(f.embedding(ids)), lengths)
 
     return fnn.wire(
         forward, embedding=fnn.embedding(vocabulary, features), positions=fnn.learned_positions(128),
-        drop=fnn.dropout(rate), encoder=fnn.encoder(blocks, heads, 4 * features, rate=rate),
+        encoder=fnn.encoder(blocks, heads, 4 * features, rate=rate),
     )  # fmt: skip
 
 
 def writer(
-    vocabulary: int, *, blocks: int, heads: int, features: int, rate: float, cache: int | None = None
+    vocabulary: int, *, blocks: int, heads: int, features: int, rate: float | None, cache: int | None = None
 ) -> fnn.Layer:
     """Scores of every next piece, from the pieces so far and what was read; one table embeds and scores."""
 
     def forward(f: Any, ids: jax.Array, memory: jax.Array, lengths: jax.Array) -> jax.Array:
-        h = f.decoder(f.drop(f.positions(f.embedding(ids))), memory, lengths)
+        h = f.decoder(f.positions(f.embedding(ids)), memory, lengths)
         return h @ f.embedding.params["embedding"].T
 
     return fnn.wire(
         forward, embedding=fnn.embedding(vocabulary, features),
-        positions=fnn.learned_positions(128, cache=cache is not None), drop=fnn.dropout(rate),
+        positions=fnn.learned_positions(128, cache=cache is not None),
         decoder=fnn.decoder(blocks, heads, 4 * features, rate=rate, cache=cache),
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ def main(
         epochs: Passes over the training pairs.
         batch_size: Pairs for each step.
         learning_rate: The highest of the schedule.
-        rate: Dropout.
+        rate: Dropout; 0 for none.
         beams: How many beginnings beam search keeps.
         prompt: A sentence to translate at the end.
         seed: Decides all that is random, but for the split.
@@ -245,7 +245,7 @@ def main(
     print(f"{data}, {' to '.join(pairs.languages)}, sentences of at most {LONGEST} pieces to train on: {len(known[1])}")
     print(f"of {len(pairs.train)}; {len(pairs.validation)} pairs to choose by, {len(pairs.test)} to test")
 
-    options = {"blocks": blocks, "heads": heads, "features": features, "rate": rate}
+    options = {"blocks": blocks, "heads": heads, "features": features, "rate": rate or None}
     read, write = reader(len(words.source), **options), writer(len(words.target), **options)
     net = translator(read, write)
     run, history = train(
