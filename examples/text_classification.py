@@ -36,7 +36,7 @@ import fnn
 import fnn.plot
 
 BASELINE = "TF-IDF + logistic regression"
-SHOWN = 5  # test texts that are printed
+SHOWN = 5  # test texts that are printed, and errors
 PAIRS = 12  # pairs of classes that are taken for each other most often
 
 
@@ -101,8 +101,8 @@ def train(
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(setting.learning_rate))
     run = fnn.train_init(net, optimizer, jax.random.key(seed), *rows[0])
     return fnn.fit(
-        objective, optimizer, run, (rows[0], data.train.labels), batch_size=min(64, len(data.train.texts)), epochs=epochs,
-        validation=(rows[1], data.validation.labels),
+        objective, optimizer, run, (rows[0], data.train.labels), epochs=epochs,
+        batch_size=min(64, len(data.train.texts)), validation=(rows[1], data.validation.labels),
         early_stopping=fnn.early_stopping(patience=epochs, monitor="validation/f1", maximize=True),
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def confused_pairs(counts: dict[str, np.ndarray], classes: tuple[str, ...]) -> F
     axes.set(xlabel="test texts", title="The pairs of intents that are confused most often")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -211,7 +211,7 @@ def main(
 
     print("\nwhat test texts are taken for:")
     wrong = np.flatnonzero(predicted != labelled.test.labels)
-    for place in [*range(SHOWN), *wrong[:SHOWN]]:
+    for place in [*spread(np.arange(len(predicted))), *spread(wrong)]:
         say(labelled.test.texts[place], probabilities[place], classes, classes[labelled.test.labels[place]])
     if len(classes) > 2:
         print("\nmost often confused:")
@@ -229,6 +229,11 @@ def main(
         logits = fnn.predict(net, run.params, run.state, *encoded(tokens, [text], setting.length))
         say(text, np.asarray(jax.nn.softmax(logits))[0], classes)
     return found
+
+
+def spread(places: np.ndarray) -> np.ndarray:
+    """A few of the places, evenly spread: texts of one class may stand together."""
+    return places[np.linspace(0, len(places) - 1, min(SHOWN, len(places)), dtype=int)]
 
 
 def say(text: str, probabilities: np.ndarray, classes: tuple[str, ...], true: str | None = None) -> None:

@@ -278,14 +278,14 @@ def main(
             print(f"  {method:24}{made[place]}")
 
     text = prompt or texts[0]
-    (translation,) = translate([text], beams=beams)
+    translation = translate([prompt], beams=beams)[0] if prompt else translations[f"transformer, {beams} beams"][0]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     fnn.plot.learning_curves(history).savefig(folder / f"{data}_curves.png", dpi=150)
     drawn = attention_map(*translate.attention(write, text, translation, heads), pairs.languages)
     drawn.savefig(folder / f"{data}_attention.png", dpi=150)
     print(f"\npictures: {folder}/{data}_curves.png, {data}_attention.png")
-    if prompt is not None:
+    if prompt:
         print(f"\n{prompt}\n{translation}")
     return found
 

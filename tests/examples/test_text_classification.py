@@ -17,7 +17,7 @@ text_classification = importlib.import_module("text_classification")
 
 
 def write_messages(given: Path, count: int) -> None:
-    """Spam is what has "win" before "now": the words alone do not tell."""
+    """Words without meaning; spam ends with "win now"."""
     random = np.random.default_rng(0)
     lines = []
     for number in range(count):
@@ -52,11 +52,12 @@ def test_the_order_of_words_is_seen_and_padding_is_not(name: str) -> None:
         np.array([[3, 4, 5, 0, 0], [3, 4, 5, 11, 12], [4, 3, 5, 0, 0], [6, 7, 8, 9, 3]]),
         np.array([3, 3, 3, 5]),
     )
-    params, state = net.init(jax.random.key(0), ids, lengths)
-    first, other, turned, _ = net.apply(params, state, ids, lengths)[0]
+    params, state = jax.jit(net.init)(jax.random.key(0), ids, lengths)
+    apply = jax.jit(net.apply)
+    first, other, turned, _ = apply(params, state, ids, lengths)[0]
     np.testing.assert_allclose(other, first, atol=1e-5)
     assert np.abs(turned - first).max() > 1e-4
-    alone, _ = net.apply(params, state, ids[:1, :3], lengths[:1])
+    alone, _ = apply(params, state, ids[:1, :3], lengths[:1])
     np.testing.assert_allclose(alone[0], first, atol=1e-5)
 
 

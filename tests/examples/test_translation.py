@@ -7,11 +7,13 @@ import math
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
+
+import fnn
 
 pytest.importorskip("tokenizers", reason="byte pairs are made by tokenizers, which is not installed")
 sentences = importlib.import_module("sentences")
@@ -79,7 +81,6 @@ def test_the_script_reads_its_options_and_does_without_sacrebleu(
 
 
 def test_smoothing_is_that_of_optax() -> None:
-    optax = pytest.importorskip("optax")
     logits = jax.random.normal(jax.random.key(0), (2, 3, 7))
     target = np.array([[0, 6, 2], [3, 3, 1]])
     wanted = optax.losses.softmax_cross_entropy(logits, optax.smooth_labels(jax.nn.one_hot(target, 7), 0.1))
@@ -100,9 +101,8 @@ def test_targets_are_moved_on_by_one_and_long_sentences_are_left_out() -> None:
     assert len(translation.prepare(pairs, words)[1]) == 2
 
 
-def test_attention_is_what_the_decoder_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_is_what_the_decoder_computes() -> None:
     """The weights drawn, times the values, are what cross-attention gives."""
-    fnn: Any = importlib.import_module("fnn")
     words = translation.Vocabularies(*(sentences.Tokens([text], 300) for text in ("a dog runs", "ein Hund")))
     options = {"blocks": 2, "heads": 1, "features": 8, "rate": 0.0}
     read, write = (make(300, **options) for make in (translation.reader, translation.writer))
