@@ -25,8 +25,8 @@ FADE = 6  # how fast lines of a crowd fade from the best to the worst
 def parallel_coordinates(result: StudyResult, names: Sequence[str] | None = None) -> Figure:
     """Draw each trial as a line through its hyperparameters to its score; the better, the darker.
 
-    Trials without a score, because a run diverged or did not end, are dashed. Scores that are far worse than the median
-    stand at the end of their axis.
+    Trials without a score, because a run diverged or did not end, are dashed; those that halving evicted are grey and
+    go to no score. Scores that are far worse than the median stand at the end of their axis.
 
     Args:
         result: From `fnn.study`.
@@ -77,8 +77,9 @@ def parallel_coordinates(result: StudyResult, names: Sequence[str] | None = None
 def slices(result: StudyResult, names: Sequence[str] | None = None) -> Figure:
     """Draw the score of each trial over each hyperparameter, a panel for each.
 
-    The best trial is a star; one without a score is a cross on the worse end of the axis, and so is a triangle that
-    points to a score far worse than the median. Trials of a category lie side by side, in order of their numbers.
+    The best trial is a star, those that halving evicted are grey; one without a score is a cross on the worse end of
+    the axis, and so is a triangle that points to a score far worse than the median. Trials of a category lie side by
+    side, in order of their numbers.
 
     Args:
         result: From `fnn.study`.
@@ -125,7 +126,7 @@ def contour(result: StudyResult, x: str, y: str) -> Figure:
     """Draw the score over two hyperparameters: the trials, and what lies between them; the better, the darker.
 
     Between trials the score is interpolated linearly, on logarithmic axes in the logarithm. Where several trials share
-    a point it is their mean. Trials on one line have no surface.
+    a point it is their mean. Trials on one line have no surface; those that halving evicted, hollow, are no part of it.
 
     Args:
         result: From `fnn.study`.
@@ -164,12 +165,17 @@ def contour(result: StudyResult, x: str, y: str) -> Figure:
     axes = figure.add_subplot(xlabel=x, ylabel=y)
     across.show_on(axes, "x")
     up.show_on(axes, "y")
-    known = np.isfinite(scores)
+    early = result.evicted() & np.isfinite(scores)
+    known = np.isfinite(scores) & ~early
     _surface(axes, across, up, score, known, look)
     size = 28 if len(scores) <= CROWD else 8
     marks = {"edgecolors": "white", "linewidths": size / 35, "s": size, "zorder": 3}
     points = axes.scatter(across.places[known], up.places[known], c=scores[known], **marks, **look)
-    _without_score(axes, across.places[~known], up.places[~known])
+    if early.any():
+        hollow = {"facecolors": "none", "edgecolors": "gray", "linewidths": 0.7, "s": size, "zorder": 3}
+        axes.scatter(across.places[early], up.places[early], label="evicted, after fewer steps", **hollow)
+    without = ~(known | early)
+    _without_score(axes, across.places[without], up.places[without])
     if known.any():
         _star(axes, *(scale.places[result.order()[0]] for scale in (across, up)))
         figure.colorbar(points, label=result.monitor)
@@ -197,7 +203,11 @@ def _lines(host: Any, scales: Sequence[Scale], scores: np.ndarray, result: Study
     if len(without := lines[~np.isfinite(scores)][:, :-1]):
         red = {"colors": "tab:red", "linestyles": "dashed", "linewidths": 0.7, "alpha": 0.5, "label": "without score"}
         host.add_collection(LineCollection(list(without), **red))
-    worst_first = [trial for trial in reversed(result.order()) if np.isfinite(scores[trial])]
+    if len(early := lines[result.evicted() & np.isfinite(scores)][:, :-1]):
+        grey = {"colors": "gray", "linewidths": 0.6, "alpha": 0.3, "label": "evicted, after fewer steps"}
+        host.add_collection(LineCollection(list(early), **grey))
+    whole = np.isfinite(scores) & ~result.evicted()
+    worst_first = [trial for trial in reversed(result.order()) if whole[trial]]
     if not worst_first:
         return
     alpha = 0.9 * np.linspace(0, 1, len(worst_first)) ** (FADE if len(worst_first) > CROWD else 0)
@@ -208,9 +218,12 @@ def _lines(host: Any, scales: Sequence[Scale], scores: np.ndarray, result: Study
 def _points(panel: Any, across: np.ndarray, score: Scale, result: StudyResult) -> None:
     scores, (low, high) = score.places, (score.low, score.high)
     worse = low if result.maximize else high
-    known, inside = np.isfinite(scores), (scores >= low) & (scores <= high)
+    known, inside, early = np.isfinite(scores), (scores >= low) & (scores <= high), result.evicted()
     marks = {"s": 22, "linewidths": 0, "alpha": 0.8 if len(scores) <= CROWD else 0.4}
-    panel.scatter(across[inside], scores[inside], color="tab:blue", label="trial", **marks)
+    whole = inside & ~early
+    panel.scatter(across[whole], scores[whole], color="tab:blue", label="trial", **marks)
+    if (ended := inside & early).any():
+        panel.scatter(across[ended], scores[ended], color="gray", label="evicted, after fewer steps", **marks)
     far = known & ~inside
     if far.any():
         pointer = "v" if result.maximize else "^"
@@ -230,6 +243,7 @@ def _without_score(axes: Any, x: np.ndarray, y: np.ndarray) -> None:
 
 def _star(axes: Any, x: float, y: float) -> None:
     look = {"marker": "*", "color": "tab:orange", "edgecolors": "black", "linewidths": 0.7, "s": 150, "zorder": 5}
+    look["clip_on"] = False
     axes.scatter([x], [y], label="best", **look)
 
 

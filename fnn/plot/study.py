@@ -67,7 +67,9 @@ def study_curves(result: StudyResult, name: str | None = None, *, top: int = 3) 
     _crosses(axes, steps[diverged], curves[diverged])
     axes.set(xlabel="step", ylabel=name)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, title=f"by {result.monitor}")
+    banded = best and len(result.runs) > len(result.configurations)
+    title = f"by {result.monitor}" + (", bands from the lowest run to the highest" if banded else "")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, title=title)
     return figure
 
 

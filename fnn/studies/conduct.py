@@ -12,9 +12,9 @@ from fnn.studies.configurations import Configuration
 from fnn.studies.engine import Engine
 from fnn.studies.folder import StudyFolder
 from fnn.studies.progress import StudyProgress
-from fnn.studies.result import ranked, scores_of, value_of
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.schedule import Schedule, Store, places_of
+from fnn.studies.scores import ranked, scores_of, value_at, value_of
 from fnn.studies.settings import Settings
 from fnn.studies.space import show
 from fnn.studies.trial import Place
@@ -85,7 +85,7 @@ class Study:
             for ended in schedule.train(runs, lambda run: budgets[run.id.trial], stays):
                 if ended:
                     self._prune()
-                self.progress.update(self.runs.values(), self.configurations)
+                self.progress.update(self.runs.values(), self.configurations, self.store.parked)
                 if self.asked():
                     self._write(schedule.running())
                     return False
@@ -110,8 +110,9 @@ class Study:
         """Those of the trials that go on."""
         assert self.settings.halving is not None
         runs = self._of(trials)
-        scores = scores_of(runs, len(self.configurations), lambda run: value_at(run, rung, self.settings))
-        ranking = [trial for trial in ranked([], scores, self.settings.maximize) if trial in set(trials)]
+        monitor, maximize, at = self.settings.monitor, self.settings.maximize, self.settings.at
+        scores = scores_of(runs, len(self.configurations), lambda run: value_at(run, rung, monitor, maximize, at))
+        ranking = [trial for trial in ranked([], scores, maximize) if trial in set(trials)]
         staying = set(ranking[: self.settings.halving.survivors(len(trials))])
         for run in runs:
             if run.id.trial not in staying:
@@ -170,14 +171,3 @@ class Study:
             states = {**self.store.parked, **running}
             self.folder.write(list(self.runs.values()), states, self.store.kept, self.store.predictions)
             self._written = time.monotonic()
-
-
-def value_at(run: Run, step: int, settings: Settings) -> float:
-    """What a run was worth after so many steps, also where it has gone on since."""
-    if run.status == "diverged" and run.step <= step:
-        return float("nan")
-    values = [value for at, value in zip(run.steps, run.measured.get(settings.monitor, [])) if at <= step]
-    finite = [value for value in values if np.isfinite(value)]
-    if settings.at == "last":
-        return float(values[-1]) if values else float("nan")
-    return float((max if settings.maximize else min)(finite, default=float("nan")))

@@ -38,7 +38,7 @@ class Space:
             return list(self.rows[:count])
         names = list(self.dimensions)
         points = _sobol(seed, names, count) if self.rule == "sobol" else _random(seed, names, count)
-        return [{name: self.dimensions[name].at(u) for name, u in zip(names, point)} for point in points]
+        return [{name: self.dimensions[name].at(float(u)) for name, u in zip(names, point)} for point in points]
 
 
 def sobol(space: Mapping[str, Dimension]) -> Space:

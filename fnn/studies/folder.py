@@ -67,9 +67,9 @@ class StudyFolder:
             then, before, chosen = self._about["of"], self._about["programs"], self._about["chosen"]
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(file, f"it is damaged ({error}); remove the folder, or restore the file") from error
-        compare(self.folder, identity, then)
+        compare(self.folder, identity, then, "study")
         for label, texts in programs.items():
-            compare(self.folder, texts, before.setdefault(label, texts))
+            compare(self.folder, texts, before.setdefault(label, texts), "study")
         return chosen
 
     def decide(self, group: str, mode: str, width: int) -> None:

@@ -12,9 +12,9 @@ from fnn.core.specs import show as show_specs
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration
 from fnn.studies.folder import StudyFolder
-from fnn.studies.result import ranked, scores_of, value_of
 from fnn.studies.runs import OVER, RunId
 from fnn.studies.schedule import bare, to_host
+from fnn.studies.scores import ranked, scores_of, value_of
 from fnn.studies.settings import Settings
 from fnn.studies.space import show
 from fnn.studies.trial import Place
@@ -29,7 +29,6 @@ def identity_of(settings: Settings, folds_name: str, count: int) -> dict[str, st
         checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
     options = {
         "key": np.asarray(jax.random.key_data(settings.key)).tolist(),
-        "space": {name: repr(dimension) for name, dimension in settings.space.dimensions.items()},
         "drawn by": settings.space.rule,
         "data": f"{show_specs(settings.table.data)}, checksum {checksum:08x}",
         "folds": folds_name,
@@ -43,7 +42,8 @@ def identity_of(settings: Settings, folds_name: str, count: int) -> dict[str, st
         "mode": f"{settings.mode}, width {settings.width}",
         "mesh": settings.mesh and dict(settings.mesh.shape),
     }
-    return {name: str(value) for name, value in options.items()}
+    space = {f"space: {name}": repr(dimension) for name, dimension in settings.space.dimensions.items()}
+    return space | {name: str(value) for name, value in options.items()}
 
 
 def _program_identity(settings: Settings, configuration: Configuration) -> dict[str, str]:

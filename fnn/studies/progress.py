@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from fnn.studies.configurations import Configuration
-from fnn.studies.result import many, ranked, scores_of
-from fnn.studies.runs import OVER, Run
+from fnn.studies.result import many
+from fnn.studies.runs import OVER, Run, RunId
+from fnn.studies.scores import ranked, scores_of
 
 ROWS = 10  # where there is no terminal
 
@@ -25,7 +26,6 @@ class StudyProgress:
         self.remarks: list[str] = []
         self._steps, self._value, self._monitor, self._maximize = steps, value, monitor, maximize
         self._shown, self._began, self._next = shown, time.perf_counter(), 1
-        self._done_before: int | None = None
         self._bar = tqdm(
             total=steps,
             unit=" steps",
@@ -44,13 +44,11 @@ class StudyProgress:
             tqdm.write(remark, file=sys.stdout)
             sys.stdout.flush()
 
-    def update(self, runs: Iterable[Run], configurations: Sequence[Configuration]) -> None:
-        """Tell of the runs as they are now; one that ended early has no steps left to do."""
+    def update(self, runs: Iterable[Run], configurations: Sequence[Configuration], parked: Container[RunId]) -> None:
+        """Tell of the runs as they are now; those that are parked go on later."""
         runs = list(runs)
-        over = [run for run in runs if run.status in OVER]
+        over = [run for run in runs if run.status in OVER and run.id not in parked]
         done = sum(run.step for run in runs)
-        if self._done_before is None:  # the rate starts after the first call, which compiles
-            self._done_before, self._began = done, time.perf_counter()
         if not self._shown:
             return
         text = f"{len(over)} of {many(len(runs), 'run')}"
@@ -58,7 +56,7 @@ class StudyProgress:
         if np.isfinite(scores).any():
             best = ranked(runs, scores, self._maximize)[0]
             text += f", best {self._monitor} {scores[best]:.4f} (trial {best})"
-        left = sum(1 for run in runs if run.status not in OVER)
+        left = len(over) < len(runs)
         if not self._bar.disable:
             self._bar.set_description_str(f"{text} ", refresh=False)
             self._bar.n = min(done, self._steps)

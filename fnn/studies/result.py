@@ -1,7 +1,7 @@
 """What a study found."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from fnn.core.layer import Layer
 from fnn.data import rows
 from fnn.studies.configurations import Configuration, Space
 from fnn.studies.runs import Run, RunId
+from fnn.studies.scores import ranked, scores_of, value_at, value_of
 from fnn.studies.space import show
 from fnn.studies.statistics import Comparison, Interval, compare, importance, interval
 from fnn.studies.suggestions import Suggestions
@@ -84,8 +85,16 @@ class StudyResult:
         return np.array([self._value(run) for run in self.runs])
 
     def scores(self) -> np.ndarray:
-        """The mean of each trial's values over its seeds and folds, ``(trials,)``; NaN where one is."""
+        """The mean of each trial's values over its seeds and folds, ``(trials,)``; NaN where one is.
+
+        One that halving evicted has the value of the steps that it did, which are fewer than those of the others.
+        """
         return scores_of(self.runs, len(self.configurations), self._value)
+
+    def evicted(self) -> np.ndarray:
+        """Whether halving ended each trial before the others, ``(trials,)``."""
+        trials = {run.id.trial for run in self.runs if run.status == "evicted"}
+        return np.isin(np.arange(len(self.configurations)), list(trials))
 
     def order(self) -> list[int]:
         """Numbers of the trials, the best first; those without a score come last."""
@@ -163,17 +172,27 @@ class StudyResult:
     def interval(self, trial: int, confidence: float = 0.95) -> Interval:
         """Mean of a trial's values over seeds and folds, with its confidence interval.
 
-        Folds share rows to train on, so that over them it is too narrow.
+        Folds share rows to train on, so that over them it is too narrow. It knows of no bounds: that of an accuracy may
+        go beyond 1.
         """
-        return interval(self._of(trial), confidence)
+        return interval(self._of([trial]), confidence)
 
     def compare(self, a: int, b: int, confidence: float = 0.95) -> Comparison:
-        """Two trials on the same seeds and folds: the mean of their paired differences, with its interval."""
-        return compare(self._of(a), self._of(b), confidence)
+        """Two trials on the same seeds and folds: the mean of their paired differences, with its interval.
+
+        Where halving evicted one of them, they are compared after the steps that both did.
+        """
+        until = self._shared_steps([a, b])
+        return compare(self._of([a], until), self._of([b], until), confidence)
 
     def importance(self) -> dict[str, float]:
-        """The share of each hyperparameter in what can be said of the scores, the largest first; needs scikit-learn."""
-        return importance(self.space.dimensions, self.configurations, self.scores())
+        """The share of each hyperparameter in what can be said of the scores, the largest first; needs scikit-learn.
+
+        Where halving evicted some, it is that in the scores after the steps that all trials did.
+        """
+        until, count = self._shared_steps(range(len(self.configurations))), len(self.configurations)
+        scores = scores_of(self.runs, count, lambda run: self._value(run, until))
+        return importance(self.space.dimensions, self.configurations, scores)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """For each run its numbers, hyperparameters and measurements, for any logger."""
@@ -199,24 +218,35 @@ class StudyResult:
         several = len(self.runs) > len(self.configurations)
         lines = [f"{self.counted()}; {'largest' if self.maximize else 'smallest'} {self.monitor} first"]
         names = list(self.space.dimensions)
-        rows = [["trial", self.monitor, *([] if not several else ["95% interval"]), *names]]
+        early = self.evicted().any()
+        rows = [["trial", self.monitor, *(["95% interval"] if several else []), *(["steps"] if early else []), *names]]
         for trial in [trial for trial in self.order() if np.isfinite(scores[trial])][:10]:
             about = self.interval(trial)
             spread = [f"{about.low:.4f} to {about.high:.4f}"] if several else []
-            rows.append(
-                [str(trial), f"{scores[trial]:.4f}", *spread, *(show(self.configurations[trial][n]) for n in names)]
-            )
+            steps = [str(max(run.step for run in self._runs([trial])))] if early else []
+            values = [show(self.configurations[trial][name]) for name in names]
+            rows.append([str(trial), f"{scores[trial]:.4f}", *spread, *steps, *values])
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
         return "\n".join(lines)
 
-    def _value(self, run: Run) -> float:
-        return value_of(run, self.monitor, self.at)
+    def _value(self, run: Run, until: int | None = None) -> float:
+        if until is None:
+            return value_of(run, self.monitor, self.at)
+        return value_at(run, until, self.monitor, self.maximize, self.at)
 
-    def _of(self, trial: int) -> list[float]:
-        if not 0 <= trial < len(self.configurations):
-            raise ValueError(f"trial {trial} of {len(self.configurations)}")
-        return [self._value(run) for run in self.runs if run.id.trial == trial]
+    def _of(self, trials: Sequence[int], until: int | None = None) -> list[float]:
+        return [self._value(run, until) for run in self._runs(trials)]
+
+    def _runs(self, trials: Sequence[int]) -> list[Run]:
+        for trial in trials:
+            if not 0 <= trial < len(self.configurations):
+                raise ValueError(f"trial {trial} of {len(self.configurations)}")
+        return [run for run in self.runs if run.id.trial in set(trials)]
+
+    def _shared_steps(self, trials: Sequence[int]) -> int | None:
+        """The steps that all of some trials did; None where none was evicted, and each went as far as it should."""
+        return min((run.step for run in self._runs(trials) if run.status == "evicted"), default=None)
 
     def counted(self) -> str:
         """How many trials and runs there are, and how these ended."""
@@ -228,40 +258,6 @@ class StudyResult:
 def many(count: int, noun: str) -> str:
     """A number of things, for people."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def value_of(run: Run, monitor: str, at: str) -> float:
-    """What a run is worth: NaN if it diverged."""
-    if run.status == "diverged":
-        return float("nan")
-    return run.best_value if at == "best" else run.last(monitor)
-
-
-def scores_of(runs: Sequence[Run], trials: int, value: Callable[[Run], float]) -> np.ndarray:
-    """Mean values of each trial's runs."""
-    totals, counts = np.zeros(trials), np.zeros(trials)
-    for run in runs:
-        totals[run.id.trial] += value(run)
-        counts[run.id.trial] += 1
-    return totals / np.where(counts == 0, np.nan, counts)
-
-
-def ranked(runs: Iterable[Run], scores: np.ndarray, maximize: bool) -> list[int]:
-    """Numbers of the trials, the best first: those that halving evicted after the others, the later before the earlier.
-
-    Equal ones come by number, those without a score last.
-    """
-    evicted: dict[int, int] = {}
-    for run in runs:
-        if run.status == "evicted":
-            evicted[run.id.trial] = max(evicted.get(run.id.trial, 0), run.step)
-    sign = -1 if maximize else 1
-
-    def place(trial: int) -> tuple[bool, bool, int, float]:
-        known = bool(np.isfinite(scores[trial]))
-        return not known, trial in evicted, -evicted.get(trial, 0), sign * scores[trial] if known else 0.0
-
-    return sorted(range(len(scores)), key=place)
 
 
 def in_order(found: dict[RunId, Any], table: Table, trials: int, seeds: int) -> Any:

@@ -20,8 +20,9 @@ from fnn.studies.folder import StudyFolder
 from fnn.studies.going_on import go_on, identity_of, write_configurations
 from fnn.studies.halving import Halving
 from fnn.studies.progress import StudyProgress
-from fnn.studies.result import StudyResult, in_order, many, scores_of, value_of
+from fnn.studies.result import StudyResult, in_order, many
 from fnn.studies.runs import OVER
+from fnn.studies.scores import scores_of, value_of
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
 from fnn.studies.suggestions import Suggestions
 from fnn.training.early_stopping import EarlyStopping
@@ -251,6 +252,12 @@ def _announce(made: Study) -> None:
     listed = "; ".join(labels[:4]) + ("; ..." if len(labels) > 4 else "")
     programs = "one program" if len(labels) == 1 else f"{len(labels)} programs ({listed})"
     made.progress.say(f"{' x '.join(parts)}: {many(runs, 'run')}, {programs} to compile")
+    if settings.halving is not None:
+        longest = max(map(settings.steps, made.configurations))
+        *rungs, end = settings.halving.rungs(longest, settings.every)
+        if not rungs:
+            raise ValueError(f"halving compares first after {settings.halving.first} steps, and there are {longest}")
+        made.progress.say(f"compared after {', '.join(map(str, rungs))} of {end} steps")
 
 
 @contextmanager

@@ -240,7 +240,9 @@ class Program:
         """Remember this measurement if it is the best."""
         if self.monitor not in measured:
             wanted = "maximize" if self.sign > 0 else "minimize"
-            raise ValueError(f"{wanted}={self.monitor!r} is not measured; there is {', '.join(measured)}")
+            validates = any(name.startswith("validation/") for name in measured)
+            hint = "; give folds or validation" if self.monitor.startswith("validation/") and not validates else ""
+            raise ValueError(f"{wanted}={self.monitor!r} is not measured; there is {', '.join(measured)}{hint}")
         value = jnp.asarray(measured[self.monitor], jnp.float32)
         if value.shape:
             raise ValueError(f"{self.monitor} is an array {value.shape}, which has no best; monitor a number")

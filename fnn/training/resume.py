@@ -88,16 +88,16 @@ def resume(checkpoints: Checkpoints, fresh: Past, identity: dict[str, str], back
     )
 
 
-def compare(folder: Path, now: Mapping[str, str], then: Mapping[str, str]) -> None:
-    """Refuse to go on with what another run wrote, and say what differs."""
+def compare(folder: Path, now: Mapping[str, str], then: Mapping[str, str], kind: str = "run") -> None:
+    """Refuse to go on with what another run or study wrote, and say what differs."""
     rows = [(name, *_shorten(now.get(name, "-"), then.get(name, "-"))) for name in {**now, **then}]
     rows = [row for row in rows if row[1] != row[2]]
     if rows:
-        table = show_table(("of the run", "now", "when it was saved"), rows)
+        table = show_table((f"of the {kind}", "now", "when it was saved"), rows)
+        weights = "; to train something else from its weights, read them by fnn.load" if kind == "run" else ""
         raise MisfitError(
             folder,
-            f"its run differs from this one\n{table}\n  Choose another folder, or make them equal; to train something "
-            "else from its weights, read them by fnn.load.",
+            f"its {kind} differs from this one\n{table}\n  Choose another folder, or make them equal{weights}.",
         )
 
 

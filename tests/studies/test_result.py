@@ -69,6 +69,31 @@ def test_what_halving_evicted_comes_after_what_went_on():
     assert result(runs).order() == [1, 2, 0]
 
 
+def test_what_halving_evicted_is_compared_after_the_steps_that_it_did():
+    pair = lambda trial, *values, **more: [
+        run(trial, seed, 0, *(v + 0.01 * seed for v in values), **more) for seed in (0, 1)
+    ]
+    halved = result([*pair(0, 0.5, 0.6, 0.9), *pair(1, 0.4, 0.7, status="evicted")])
+    assert halved.evicted().tolist() == [False, True]
+    assert halved.compare(0, 1).difference == pytest.approx(0.6 - 0.7)
+    assert result([*pair(0, 0.5, 0.6, 0.9), *pair(1, 0.4, 0.7)]).compare(0, 1).difference == pytest.approx(0.9 - 0.7)
+    lines = [line.split() for line in str(halved).splitlines()[1:]]
+    assert lines[0] == ["trial", "validation/accuracy", "95%", "interval", "steps", "learning_rate"]
+    assert [(line[0], line[-2]) for line in lines[1:]] == [("0", "30"), ("1", "20")]
+
+
+def test_importance_of_a_halved_study_is_that_of_the_steps_that_all_did():
+    """Early on the rate decides nothing; what went on gained by its steps, and the rate decided who went on."""
+    early = np.random.default_rng(0).uniform(size=40)
+    runs = [
+        run(n, 0, 0, value, *([value + 5] if n < 10 else []), status="finished" if n < 10 else "evicted")
+        for n, value in enumerate(early)
+    ]
+    other = [{"learning_rate": float(n), "momentum": float(value)} for n, value in enumerate(early)]
+    space = as_space({"learning_rate": fnn.uniform(0, 40), "momentum": fnn.uniform(0, 1)})
+    assert result(runs, configurations=other, space=space).importance()["momentum"] > 0.9
+
+
 def test_a_table_of_all_runs():
     frame = pytest.importorskip("pandas") and result(SMALL).to_pandas()
     assert list(frame.columns) == [

@@ -161,6 +161,7 @@ def test_halving_gives_the_steps_to_the_best():
     result = study(
         [{"level": level} for level in levels], trial=level_trial, halving=fnn.halving(3, first=4), steps=16, seeds=2
     )
+    assert "compared after 4, 12 of 16 steps" in result.remarks
     assert result.remarks[-2:] == ["after 4 steps 4 of 12 trials go on", "after 12 steps 1 of 4 trials go on"]
     for run in result.runs:
         level = levels[run.id.trial]
@@ -306,11 +307,11 @@ import os, signal
 from tests.studies.small import study
 import fnn.studies.conduct as conduct
 update, calls = conduct.StudyProgress.update, []
-def interrupt(self, runs, configurations):
+def interrupt(self, *what):
     calls.append(1)
     if len(calls) == 4:
         os.kill(os.getpid(), signal.SIGINT)
-    update(self, runs, configurations)
+    update(self, *what)
 conduct.StudyProgress.update = interrupt
 result = study(width=2)
 counts = [sum(run.status == status for run in result.runs) for status in ("finished", "running", "waiting")]
@@ -324,6 +325,11 @@ assert result.remarks[-1] == f"asked to stop: {counts[0]} of 6 runs are over"
     ("changes", "message"),
     [
         ({"maximize": "accuracy"}, "maximize='accuracy' is not measured; there is"),
+        (
+            {"folds": None, "minimize": "validation/loss"},
+            "minimize='validation/loss' is not measured; there is .*; give folds or validation",
+        ),
+        ({"halving": fnn.halving(3, first=12)}, "halving compares first after 12 steps, and there are 12"),
         ({"minimize": "loss", "maximize": "loss"}, "not both"),
         ({"space": {}}, "the space is empty"),
         ({"space": SPACE}, "say how many configurations to draw: trials=64"),
