@@ -36,9 +36,16 @@ from sklearn.linear_model import LinearRegression
 
 import fnn
 
+Forecast = Callable[[series.Windows], np.ndarray]
 QUANTILES = np.array([0.1, 0.5, 0.9], np.float32)
 RIVALS = ("seasonal naive", "linear regression")
-COLOURS = dict(zip((*RIVALS, "lstm", "tcn", "transformer"), ("0.6", "0.2", "tab:blue", "tab:orange", "tab:green")))
+COLOURS = {
+    "seasonal naive": "0.6",
+    "linear regression": "0.2",
+    "lstm": "tab:blue",
+    "tcn": "tab:orange",
+    "transformer": "tab:green",
+}
 
 
 class Setting(NamedTuple):
@@ -112,43 +119,9 @@ def pinball(forecast: Any, target: Any) -> jax.Array:
     return jnp.maximum(QUANTILES * error, (QUANTILES - 1) * error).mean(axis=-1)
 
 
-class Windows(NamedTuple):
-    """Windows of the past and what came after, as differences from the last value seen.
-
-    Attributes:
-        x: ``(windows, window, 1)``.
-        target: ``(windows, horizon)``.
-        last: The last values, ``(windows, 1)``, in the units of the series or its logarithm.
-    """
-
-    x: np.ndarray
-    target: np.ndarray
-    last: np.ndarray
-
-    def __getitem__(self, rows: Any) -> "Windows":  # type: ignore[override]
-        return Windows(self.x[rows], self.target[rows], self.last[rows])
-
-
-def windows(values: np.ndarray, window: int, horizon: int) -> Windows:
-    """Cut a window, and the horizon after it, at each step of a series."""
-    if len(values) < window + horizon:
-        raise ValueError(f"{len(values)} values are fewer than a window of {window} and a horizon of {horizon}")
-    pieces = np.lib.stride_tricks.sliding_window_view(values, window + horizon)
-    last = pieces[:, window - 1 : window]
-    moved = pieces - last
-    return Windows(moved[:, :window, None], moved[:, window:], last)
-
-
-def seasonal_naive(x: np.ndarray, horizon: int, season: int) -> np.ndarray:
-    """The values of the last season, moved by the change over the season before the last value."""
-    steps = np.arange(horizon) % season - season
-    drift = x[:, -1:, 0] - x[:, -1 - season : -season, 0]
-    return x[:, steps, 0] + drift * (1 + np.arange(horizon) // season)
-
-
 def train(
-    net: fnn.Layer, fit: Windows, validation: Windows, scale: float, setting: Setting, key: jax.Array
-) -> tuple[Callable[[Windows], np.ndarray], float]:
+    net: fnn.Layer, fit: series.Windows, validation: series.Windows, scale: float, setting: Setting, key: jax.Array
+) -> tuple[Forecast, float]:
     """Train one network; returns its forecasts as a function, and its loss on the validation part at its best epoch."""
     epoch = max(1, len(fit.x) // setting.batch_size)
     schedule = optax.cosine_decay_schedule(3e-3, setting.epochs * epoch)
@@ -161,7 +134,7 @@ def train(
         early_stopping=fnn.early_stopping(10), progress=False,
     )  # fmt: skip
 
-    def forecast(part: Windows) -> np.ndarray:
+    def forecast(part: series.Windows) -> np.ndarray:
         found = fnn.predict(net, run.params, run.state, scaled(part)[0])
         # Each quantile is learned by itself, so that they may cross; sorted ones are never worse.
         return scale * np.sort(np.asarray(found, np.float64), axis=-1)
@@ -169,7 +142,7 @@ def train(
     return forecast, float(history["validation/loss"].min())
 
 
-def with_band(forecast: Callable[[Windows], np.ndarray], validation: Windows) -> Callable[[Windows], np.ndarray]:
+def with_band(forecast: Forecast, validation: series.Windows) -> Forecast:
     """Put a band around a forecast without one: quantiles of its validation errors, for each step of the horizon."""
     errors = validation.target - forecast(validation)
     band = np.quantile(errors, QUANTILES, axis=0).T
@@ -214,11 +187,12 @@ def main(
     setting = setting._replace(folds=folds or setting.folds, epochs=epochs or setting.epochs)
     values = table.values[: setting.steps]
     units = np.exp if setting.logarithm else np.asarray
-    rows = windows(np.log(values) if setting.logarithm else values, setting.window, setting.horizon)
+    rows = series.windows(np.log(values) if setting.logarithm else values, setting.window, setting.horizon)
     # A row is a forecast. Targets of neighbours overlap; the gap keeps those of one part out of the next.
     rule = fnn.time_series(setting.folds, held_out=setting.held_out, gap=setting.horizon - 1)
     inner = fnn.time_series(1, held_out=setting.held_out, gap=setting.horizon - 1)
     draw = np.random.default_rng(seed)
+    naive = lambda part: series.seasonal_naive(part.x, setting.horizon, table.season)
     print(f"{data}: {len(values)} steps, {setting.window} are read to forecast {setting.horizon}: {table.quantity}")
 
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*RIVALS, *models, "chosen")}
@@ -229,7 +203,7 @@ def main(
         scale = float(fit.target.std())
         linear = LinearRegression().fit(fit.x[..., 0], fit.target)
         methods = {
-            "seasonal naive": with_band(lambda part: seasonal_naive(part.x, setting.horizon, table.season), validation),
+            "seasonal naive": with_band(naive, validation),
             "linear regression": with_band(lambda part, linear=linear: linear.predict(part.x[..., 0]), validation),
         }
         losses = {}

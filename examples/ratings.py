@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from files import damaged, find_unchecked
 
+LIKED = 4.0  # stars
 _ADDRESS = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
 
 
@@ -89,3 +90,53 @@ def read_table(path: Path, name: str, columns: tuple[str, ...]) -> list[list[str
     if len(rows) < 2:
         raise damaged(path, f"{name} has no rows", "at least one")
     return rows[1:]
+
+
+# Splitting and judging
+
+
+class Rows(NamedTuple):
+    """Some of the ratings."""
+
+    users: np.ndarray
+    movies: np.ndarray
+    stars: np.ndarray
+
+
+def split(table: Ratings, share: float = 0.1) -> tuple[Rows, Rows, Rows]:
+    """Training, validation and test rows: of each user the last ``share`` is the test, that before it validation."""
+    order = np.lexsort((table.movies, table.times, table.users))
+    users = table.users[order]
+    counts = np.bincount(users)
+    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    left = counts[users] - 1 - place  # how many ratings of the user come later
+    part = np.minimum(left // np.maximum(1, (share * counts).astype(int))[users], 2)
+    return tuple(Rows(*(column[order[part == n]] for column in table[:3])) for n in (2, 1, 0))  # type: ignore[return-value]
+
+
+def error_of(stars: np.ndarray, rows: Rows) -> float:
+    """Root mean squared error; no guess lies outside of 0.5 to 5."""
+    guess = np.clip(stars[rows.users, rows.movies], 0.5, 5)
+    return float(np.sqrt(np.mean((guess - rows.stars) ** 2)))
+
+
+def best(rank: np.ndarray, seen: np.ndarray, count: int = 10) -> np.ndarray:
+    """The movies with the highest scores that a user has not rated, ``(users, count)``."""
+    return np.argsort(np.where(seen, -np.inf, rank), axis=1)[:, : -count - 1 : -1]
+
+
+def recall(rank: np.ndarray, seen: np.ndarray, rows: Rows, count: int = 10) -> float:
+    """Which share of the liked movies is among the recommended, as a mean over users who liked any."""
+    liked = np.zeros(rank.shape, bool)
+    liked[rows.users[rows.stars >= LIKED], rows.movies[rows.stars >= LIKED]] = True
+    wanted = np.minimum(liked.sum(axis=1), count)
+    hits = np.take_along_axis(liked, best(rank, seen, count), axis=1).sum(axis=1)
+    return float(np.mean(hits[wanted > 0] / wanted[wanted > 0]))
+
+
+def seen_in(shape: tuple[int, int], *parts: Rows) -> np.ndarray:
+    """Which user has rated which movie."""
+    seen = np.zeros(shape, bool)
+    for rows in parts:
+        seen[rows.users, rows.movies] = True
+    return seen

@@ -36,7 +36,6 @@ from sklearn.manifold import TSNE
 
 import fnn
 
-LIKED = 4.0  # stars
 RANKS = (2, 5, 10, 20, 40)  # of the singular value decompositions; validation chooses
 GENRES = ("Horror", "Children", "Sci-Fi", "Romance", "War", "Crime")  # of the map
 
@@ -51,53 +50,6 @@ class Scores(NamedTuple):
 
     rank: np.ndarray
     stars: np.ndarray | None
-
-
-class Rows(NamedTuple):
-    """Some of the ratings."""
-
-    users: np.ndarray
-    movies: np.ndarray
-    stars: np.ndarray
-
-
-def split(table: ratings.Ratings, share: float = 0.1) -> tuple[Rows, Rows, Rows]:
-    """Training, validation and test rows: of each user the last ``share`` is the test, that before it validation."""
-    order = np.lexsort((table.movies, table.times, table.users))
-    users = table.users[order]
-    counts = np.bincount(users)
-    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    left = counts[users] - 1 - place  # how many ratings of the user come later
-    part = np.minimum(left // np.maximum(1, (share * counts).astype(int))[users], 2)
-    return tuple(Rows(*(column[order[part == n]] for column in table[:3])) for n in (2, 1, 0))  # type: ignore[return-value]
-
-
-def error_of(stars: np.ndarray, rows: Rows) -> float:
-    """Root mean squared error; no guess lies outside of 0.5 to 5."""
-    guess = np.clip(stars[rows.users, rows.movies], 0.5, 5)
-    return float(np.sqrt(np.mean((guess - rows.stars) ** 2)))
-
-
-def best(rank: np.ndarray, seen: np.ndarray, count: int = 10) -> np.ndarray:
-    """The movies with the highest scores that a user has not rated, ``(users, count)``."""
-    return np.argsort(np.where(seen, -np.inf, rank), axis=1)[:, : -count - 1 : -1]
-
-
-def recall(rank: np.ndarray, seen: np.ndarray, rows: Rows, count: int = 10) -> float:
-    """Which share of the liked movies is among the recommended, as a mean over users who liked any."""
-    liked = np.zeros(rank.shape, bool)
-    liked[rows.users[rows.stars >= LIKED], rows.movies[rows.stars >= LIKED]] = True
-    wanted = np.minimum(liked.sum(axis=1), count)
-    hits = np.take_along_axis(liked, best(rank, seen, count), axis=1).sum(axis=1)
-    return float(np.mean(hits[wanted > 0] / wanted[wanted > 0]))
-
-
-def seen_in(shape: tuple[int, int], *parts: Rows) -> np.ndarray:
-    """Which user has rated which movie."""
-    seen = np.zeros(shape, bool)
-    for rows in parts:
-        seen[rows.users, rows.movies] = True
-    return seen
 
 
 # Networks
@@ -157,7 +109,7 @@ def train(
 
 
 def factorise(
-    train_rows: Rows, held: Rows, shape: tuple[int, int], features: int, epochs: int, key: jax.Array
+    train_rows: ratings.Rows, held: ratings.Rows, shape: tuple[int, int], features: int, epochs: int, key: jax.Array
 ) -> tuple[Scores, int, int]:
     """Train the matrix factorisation: its scores, how many parameters it has, and which epoch was best.
 
@@ -177,8 +129,8 @@ def factorise(
 
 
 def raise_towers(
-    train_rows: Rows, held: Rows, known: np.ndarray, shape: tuple[int, int], features: int, epochs: int, key: jax.Array,
-    *, ranking: bool,
+    train_rows: ratings.Rows, held: ratings.Rows, known: np.ndarray, shape: tuple[int, int], features: int,
+    epochs: int, key: jax.Array, *, ranking: bool,
 ) -> tuple[Scores, int, int]:  # fmt: skip
     """Train the two towers to guess stars, or to pick liked movies; returns what `factorise` does."""
     mean = float(train_rows.stars.mean())
@@ -191,7 +143,7 @@ def raise_towers(
     parts = [(rows.users, (rows.movies, rows.stars)) for rows in (train_rows, held)]
     loss = guess
     if ranking:
-        liked = [rows.stars >= LIKED for rows in (train_rows, held)]
+        liked = [rows.stars >= ratings.LIKED for rows in (train_rows, held)]
         parts = [(rows.users[which], rows.movies[which]) for rows, which in zip((train_rows, held), liked)]
         loss = optax.losses.softmax_cross_entropy_with_integer_labels
     run, taken = train(
@@ -205,7 +157,7 @@ def raise_towers(
 # Rivals
 
 
-def rivals(train_rows: Rows, held: Rows, shape: tuple[int, int], seen: np.ndarray) -> dict[str, Scores]:
+def rivals(train_rows: ratings.Rows, held: ratings.Rows, shape: tuple[int, int], seen: np.ndarray) -> dict[str, Scores]:
     """Means, popularity, and singular value decompositions whose ranks have the best validation scores."""
     users, movies, stars = train_rows
     mean, often = float(stars.mean()), np.bincount(movies, minlength=shape[1])
@@ -214,23 +166,23 @@ def rivals(train_rows: Rows, held: Rows, shape: tuple[int, int], seen: np.ndarra
     generous = np.bincount(users, stars - movie_mean[movies], shape[0]) / (np.bincount(users, minlength=shape[0]) + 5)
     means = movie_mean + generous[:, None]
     left = csr_matrix((stars - means[users, movies], (users, movies)), shape)
-    liked = csr_matrix(((stars >= LIKED).astype(np.float64), (users, movies)), shape)
+    liked = csr_matrix(((stars >= ratings.LIKED).astype(np.float64), (users, movies)), shape)
     ranks = [rank for rank in RANKS if rank < min(shape)]
     guesses = [means + product(left, rank) for rank in ranks]
     picks = [product(liked, rank) for rank in ranks]
-    guess = min(guesses, key=lambda stars: error_of(stars, held))
+    guess = min(guesses, key=lambda stars: ratings.error_of(stars, held))
     only_movie = np.broadcast_to(movie_mean, shape)
     return {
         "movie mean": Scores(only_movie, only_movie),
         "popularity": Scores(np.broadcast_to(often.astype(float), shape), None),
         "SVD, stars": Scores(guess, guess),
-        "SVD, likes": Scores(max(picks, key=lambda rank: recall(rank, seen, held)), None),
+        "SVD, likes": Scores(max(picks, key=lambda rank: ratings.recall(rank, seen, held)), None),
     }
 
 
 def product(table: csr_matrix, rank: int) -> np.ndarray:
     """The nearest table of a rank."""
-    left, values, right = svds(table, rank, random_state=0)
+    left, values, right = svds(table, rank, v0=np.random.default_rng(0).normal(size=min(table.shape)))
     return left * values @ right
 
 
@@ -266,13 +218,13 @@ def main(
     shape = (int(table.users.max()) + 1, len(table.titles))
     if not 1 <= user <= shape[0]:
         raise ValueError(f"there is no user {user}; there are users 1 to {shape[0]}")
-    parts = train_rows, held, test = split(table)
+    parts = train_rows, held, test = ratings.split(table)
     print(f"{shape[0]} users, {shape[1]} movies; {len(train_rows.users)} ratings to train on, {len(held.users)} to "
           f"choose by, {len(test.users)} to test")  # fmt: skip
     decade = (table.years[:, None] - 1990) / 20 * (table.years[:, None] > 0)
     known = np.concatenate([table.genres, decade], axis=1).astype(np.float32)
-    seen = seen_in(shape, train_rows)
-    seen_later = seen_in(shape, train_rows, held)
+    seen = ratings.seen_in(shape, train_rows)
+    seen_later = ratings.seen_in(shape, train_rows, held)
 
     methods = rivals(train_rows, held, shape, seen)
     sizes: dict[str, int] = {}
@@ -293,12 +245,12 @@ def main(
     chosen: dict[str, tuple[float, str]] = {}
     found: dict[str, tuple[float | None, float]] = {}
     for name, scores in methods.items():
-        watched = (scores.stars is not None and error_of(scores.stars, held)), recall(scores.rank, seen, held)
-        error = None if scores.stars is None else error_of(scores.stars, test)
-        found[name] = error, recall(scores.rank, seen_later, test)
-        cells = [f"{cell:.4f}" if cell else "" for cell in (*watched, *found[name])]
+        errors = [None if scores.stars is None else ratings.error_of(scores.stars, rows) for rows in (held, test)]
+        watched = errors[0], ratings.recall(scores.rank, seen, held)
+        found[name] = errors[1], ratings.recall(scores.rank, seen_later, test)
+        cells = ["" if cell is None else f"{cell:.4f}" for cell in (*watched, *found[name])]
         print(f"{name:20}{sizes.get(name, ''):>11}" + "".join(f"{cell:>10}" for cell in cells))
-        if scores.stars is not None:
+        if watched[0] is not None:
             chosen["stars"] = min(chosen.get("stars", (np.inf, "")), (watched[0], name))
         chosen["recall"] = max(chosen.get("recall", (-np.inf, "")), (watched[1], name))
 
@@ -314,14 +266,16 @@ def main(
     return found
 
 
-def recommend(table: ratings.Ratings, rank: np.ndarray, seen: np.ndarray, parts: tuple[Rows, ...], user: int) -> None:
+def recommend(
+    table: ratings.Ratings, rank: np.ndarray, seen: np.ndarray, parts: tuple[ratings.Rows, ...], user: int
+) -> None:
     """Print what a user liked most, and what comes next."""
-    mine = Rows(*(np.concatenate([rows[n][rows.users == user] for rows in parts[:2]]) for n in range(3)))
-    later = set(parts[2].movies[(parts[2].users == user) & (parts[2].stars >= LIKED)].tolist())
+    mine = ratings.Rows(*(np.concatenate([rows[n][rows.users == user] for rows in parts[:2]]) for n in range(3)))
+    later = set(parts[2].movies[(parts[2].users == user) & (parts[2].stars >= ratings.LIKED)].tolist())
     favourites = mine.movies[np.argsort(-mine.stars, kind="stable")][:5]
     print(f"\nuser {user + 1} liked", *(f"  {table.titles[movie]}" for movie in favourites), sep="\n")
     print("and is recommended (* was liked later)")
-    for movie in best(rank[user : user + 1], seen[user : user + 1])[0]:
+    for movie in ratings.best(rank[user : user + 1], seen[user : user + 1])[0]:
         print(f" {'*' if int(movie) in later else ' '} {table.titles[movie]}")
 
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from files import File, damaged, fetch
@@ -118,3 +118,37 @@ def _column(path: Path, rows: list[list[str]], column: int, read: Callable[[str]
         except (IndexError, ValueError) as error:
             raise damaged(path, f"row {number} cannot be read ({error})", "a time and a number") from error
     return np.array(values)
+
+
+class Windows(NamedTuple):
+    """Windows of the past and what came after, as differences from the last value seen.
+
+    Attributes:
+        x: ``(windows, window, 1)``.
+        target: ``(windows, horizon)``.
+        last: The last values, ``(windows, 1)``, in the units of the series or its logarithm.
+    """
+
+    x: np.ndarray
+    target: np.ndarray
+    last: np.ndarray
+
+    def __getitem__(self, rows: Any) -> "Windows":  # type: ignore[override]
+        return Windows(self.x[rows], self.target[rows], self.last[rows])
+
+
+def windows(values: np.ndarray, window: int, horizon: int) -> Windows:
+    """Cut a window, and the horizon after it, at each step of a series."""
+    if len(values) < window + horizon:
+        raise ValueError(f"{len(values)} values are fewer than a window of {window} and a horizon of {horizon}")
+    pieces = np.lib.stride_tricks.sliding_window_view(values, window + horizon)
+    last = pieces[:, window - 1 : window]
+    moved = pieces - last
+    return Windows(moved[:, :window, None], moved[:, window:], last)
+
+
+def seasonal_naive(x: np.ndarray, horizon: int, season: int) -> np.ndarray:
+    """The values of the last season, moved by the change over the season before the last value."""
+    steps = np.arange(horizon) % season - season
+    drift = x[:, -1:, 0] - x[:, -1 - season : -season, 0]
+    return x[:, steps, 0] + drift * (1 + np.arange(horizon) // season)

@@ -17,9 +17,8 @@ It begins with the weights for single digits. Its errors are insertions, deletio
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import files
 import jax
@@ -33,48 +32,7 @@ from sklearn.neighbors import NearestCentroid
 import fnn
 import fnn.plot
 
-FRAME, HOP, TRANSFORM, BANDS = 200, 80, 256, 40  # samples of 1/8000 s: frames of 25 ms, a new one every 10 ms
 LONGEST = 1.0  # seconds of a recording; of the few longer ones the rest is cut
-LONGEST_STRING = 2.4
-POOLED = 4  # frames that become one step of the recurrent layers
-
-
-def mel_filters() -> np.ndarray:
-    """Triangles that are equally wide on the mel scale: ``(frequencies, bands)``."""
-    mel = lambda hertz: 2595 * np.log10(1 + hertz / 700)
-    corners = np.linspace(mel(60.0), mel(spoken.RATE / 2), BANDS + 2)
-    places = mel(np.fft.rfftfreq(TRANSFORM, 1 / spoken.RATE))[:, None]
-    width = corners[1] - corners[0]
-    return np.maximum(0, 1 - np.abs(places - corners[1:-1]) / width).astype(np.float32)
-
-
-class Heard(NamedTuple):
-    """Log-mel spectrograms ``(recordings, frames, bands)``, and how many of the frames are sound."""
-
-    frames: np.ndarray
-    lengths: np.ndarray
-
-
-@jax.jit
-def log_mel(wave: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The spectrogram of one recording: each band has mean 0 over the real frames, so that loudness does not matter."""
-    starts = HOP * jnp.arange((len(wave) - FRAME) // HOP + 1)
-    frames = wave[starts[:, None] + jnp.arange(FRAME)] * jnp.hanning(FRAME)
-    power = jnp.abs(jnp.fft.rfft(frames, TRANSFORM)) ** 2
-    bands = jnp.log(power @ mel_filters() + 1e-5)
-    count = jnp.clip((length - FRAME) // HOP + 1, POOLED, len(starts))
-    real = (jnp.arange(len(starts)) < count)[:, None]
-    bands = jnp.where(real, bands - jnp.sum(bands * real, axis=0) / count, 0)
-    return bands / jnp.sqrt(jnp.sum(bands**2) / (count * BANDS)), count
-
-
-def hear(waves: Sequence[np.ndarray], seconds: float) -> Heard:
-    """The spectrograms of many recordings, padded or cut to so many seconds."""
-    padded = np.zeros((len(waves), int(seconds * spoken.RATE)), np.float32)
-    for row, wave in zip(padded, waves):
-        row[: len(wave)] = wave[: len(row)]
-    lengths = jnp.array([min(len(wave), padded.shape[1]) for wave in waves])
-    return Heard(*map(np.asarray, jax.lax.map(lambda both: log_mel(*both), (padded, lengths), batch_size=64)))
 
 
 def network(features: int, *, strings: bool = False) -> fnn.Layer:
@@ -82,7 +40,7 @@ def network(features: int, *, strings: bool = False) -> fnn.Layer:
 
     def forward(f: Any, frames: jax.Array, lengths: jax.Array) -> jax.Array:
         strokes = f.strokes(frames[..., None])
-        steps = lengths // POOLED
+        steps = lengths // spoken.POOLED
         heard = f.memory(strokes.reshape(*strokes.shape[:2], -1), steps)
         return f.steps(heard) if strings else f.digit(heard.sum(axis=1) / steps[:, None])
 
@@ -101,10 +59,10 @@ def other_voice(key: jax.Array, batch: Any) -> Any:
     def change(key: jax.Array, frames: jax.Array) -> jax.Array:
         stretch, shift, start, width = (fnn.fold(key, name) for name in ("stretch", "shift", "start", "width"))
         factor = jax.random.uniform(stretch, minval=0.85, maxval=1.15)
-        places = jnp.arange(BANDS) * factor + jax.random.uniform(shift, minval=-2.0, maxval=2.0)
-        moved = jax.vmap(lambda frame: jnp.interp(places, jnp.arange(BANDS), frame))(frames)
-        first = jax.random.randint(start, (), 0, BANDS)
-        silent = (jnp.arange(BANDS) >= first) & (jnp.arange(BANDS) < first + jax.random.randint(width, (), 0, 9))
+        places = jnp.arange(spoken.BANDS) * factor + jax.random.uniform(shift, minval=-2.0, maxval=2.0)
+        moved = jax.vmap(lambda frame: jnp.interp(places, jnp.arange(spoken.BANDS), frame))(frames)
+        beyond = jnp.arange(spoken.BANDS) - jax.random.randint(start, (), 0, spoken.BANDS)
+        silent = (beyond >= 0) & (beyond < jax.random.randint(width, (), 0, 9))
         return jnp.where(silent, 0, moved)
 
     keys = jax.random.split(key, len(x["frames"]))
@@ -127,67 +85,13 @@ def train(
     )  # fmt: skip
 
 
-# Strings of digits
-
-
-class Strings(NamedTuple):
-    """Strings of digits, glued together.
-
-    Attributes:
-        heard: Their spectrograms.
-        labels: Digits plus 1, padded with 0, which is CTC's blank.
-        parts: Of each, which recordings it was made of.
-    """
-
-    heard: Heard
-    labels: np.ndarray
-    parts: list[np.ndarray]
-
-
-def glue(recordings: spoken.Recordings, rows: np.ndarray, count: int, draw: np.random.Generator) -> Strings:
-    """Make strings of two to four digits by one speaker each, with a faint noise of 50 to 150 ms between them."""
-    waves, labels, parts = [], np.zeros((count, 4), np.int32), []
-    while len(parts) < count:
-        who = draw.choice(recordings.speakers[rows])
-        chosen = draw.choice(rows[recordings.speakers[rows] == who], draw.integers(2, 5))
-        pieces = []
-        for row in chosen:
-            pause = draw.normal(0, 1e-3, draw.integers(spoken.RATE // 20, 3 * spoken.RATE // 20))
-            pieces += [recordings.waves[row], pause.astype(np.float32)]
-        wave = np.concatenate(pieces[:-1])
-        if len(wave) <= LONGEST_STRING * spoken.RATE:
-            labels[len(parts), : len(chosen)] = recordings.digits[chosen] + 1
-            waves.append(wave)
-            parts.append(chosen)
-    return Strings(hear(waves, LONGEST_STRING), labels, parts)
-
-
 def ctc(logits: jax.Array, target: Any) -> jax.Array:
     """CTC with blank 0: the steps after the end of a string, and the padding of its labels, do not count."""
     beyond = jnp.arange(logits.shape[1]) >= target["lengths"][:, None]
     return optax.losses.ctc_loss(logits, beyond * 1.0, target["labels"], (target["labels"] == 0) * 1.0)
 
 
-def spell(logits: np.ndarray, steps: int) -> list[int]:
-    """The digits of the best path: repeats merged, blanks dropped."""
-    ids = logits[:steps].argmax(axis=-1)
-    return (ids[(ids > 0) & (np.diff(ids, prepend=0) != 0)] - 1).tolist()
-
-
-def edits(found: Sequence[int], said: Sequence[int]) -> int:
-    """The least number of insertions, deletions and replacements between two strings (Levenshtein)."""
-    costs = list(range(len(said) + 1))
-    for number, one in enumerate(found, start=1):
-        before, costs[0] = costs[0], number
-        for place, other in enumerate(said, start=1):
-            before, costs[place] = costs[place], min(costs[place] + 1, costs[place - 1] + 1, before + (one != other))
-    return costs[-1]
-
-
-# The example
-
-
-def evenly(heard: Heard, frames: int = 20) -> np.ndarray:
+def evenly(heard: spoken.Heard, frames: int = 20) -> np.ndarray:
     """Stretch every recording to the same number of frames: rows for the rival."""
     places = np.arange(frames) / (frames - 1)
     rows = [
@@ -229,7 +133,7 @@ def main(
     if held[0] == held[1]:
         raise ValueError(f"{test_speaker} cannot both choose and test; name two speakers")
     recordings = spoken.load(takes)
-    heard = hear(recordings.waves, LONGEST)
+    heard = spoken.hear(recordings.waves, LONGEST)
     who = recordings.speakers
     parts = [np.flatnonzero(rows) for rows in (~np.isin(who, held), who == held[0], who == held[1])]
     print(f"{len(parts[0])} recordings of {len(spoken.SPEAKERS) - 2} speakers to train on, {len(parts[1])} of "
@@ -268,10 +172,10 @@ def main(
         reader = network(features, strings=True)
         draw = np.random.default_rng(seed)
         amounts = (count, count // 4, count // 4)
-        sets = [glue(recordings, part, max(32, amount), draw) for part, amount in zip(parts, amounts)]
+        sets = [spoken.glue(recordings, part, max(32, amount), draw) for part, amount in zip(parts, amounts)]
         batches = [
             ({"frames": glued.heard.frames, "lengths": glued.heard.lengths},
-             {"labels": glued.labels, "lengths": glued.heard.lengths // POOLED}) for glued in sets
+             {"labels": glued.labels, "lengths": glued.heard.lengths // spoken.POOLED}) for glued in sets
         ]  # fmt: skip
         known = {name: run.params[name] for name in ("strokes", "memory")}
         print(f"\n{len(sets[0].parts)} strings to train on, {len(sets[2].parts)} to test")
@@ -280,9 +184,9 @@ def main(
         )  # fmt: skip
         said = [recordings.digits[part].tolist() for part in sets[2].parts]
         scores = np.asarray(fnn.predict(reader, run.params, run.state, *sets[2].heard))
-        spelled = [spell(row, length // POOLED) for row, length in zip(scores, sets[2].heard.lengths)]
+        spelled = [spoken.spell(row, length // spoken.POOLED) for row, length in zip(scores, sets[2].heard.lengths)]
         total = sum(map(len, said))
-        found["strings"] = sum(map(edits, spelled, said)) / total
+        found["strings"] = sum(map(spoken.edits, spelled, said)) / total
         for name, answer in answers.items():
             wrong = sum(int(np.sum(answer[part] != recordings.digits[part])) for part in sets[2].parts)
             found[f"strings, {name.split()[-1]}"] = wrong / total
@@ -301,7 +205,7 @@ def main(
     return found
 
 
-def spectrograms(heard: Heard, digits: np.ndarray, answers: np.ndarray, rows: np.ndarray) -> Figure:
+def spectrograms(heard: spoken.Heard, digits: np.ndarray, answers: np.ndarray, rows: np.ndarray) -> Figure:
     """One recording of each digit by the test speaker, a wrong one where there is one, and what the network heard."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     for digit, axes in enumerate(figure.subplots(2, 5, sharex=True, sharey=True).flat):
@@ -310,7 +214,7 @@ def spectrograms(heard: Heard, digits: np.ndarray, answers: np.ndarray, rows: np
         row = (wrong if len(wrong) else mine)[0]
         axes.imshow(
             heard.frames[row, : heard.lengths[row]].T, origin="lower", aspect="auto", cmap="magma", vmin=-2.5, vmax=2.5,
-            extent=(0, HOP * heard.lengths[row] / spoken.RATE, 0, BANDS),
+            extent=(0, spoken.HOP * heard.lengths[row] / spoken.RATE, 0, spoken.BANDS),
         )  # fmt: skip
         axes.set_facecolor("0.93")
         colour = "black" if answers[row] == digit else "tab:red"
@@ -321,19 +225,19 @@ def spectrograms(heard: Heard, digits: np.ndarray, answers: np.ndarray, rows: np
     return figure
 
 
-def one_string(heard: Heard, logits: np.ndarray, said: list[list[int]], spelled: list[list[int]]) -> Figure:
+def one_string(heard: spoken.Heard, logits: np.ndarray, said: list[list[int]], spelled: list[list[int]]) -> Figure:
     """The spectrogram of the longest string, and how sure the network is of each digit at each step."""
     row = max(range(len(said)), key=lambda number: (len(said[number]), heard.lengths[number]))
     length = heard.lengths[row]
-    seconds = HOP * length / spoken.RATE
-    chances = np.asarray(jax.nn.softmax(logits[row, : length // POOLED], axis=-1))
+    seconds = spoken.HOP * length / spoken.RATE
+    chances = np.asarray(jax.nn.softmax(logits[row, : length // spoken.POOLED], axis=-1))
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.imshow(
-        heard.frames[row, :length].T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, BANDS)
+        heard.frames[row, :length].T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, spoken.BANDS)
     )
     above.set(ylabel="mel band", title=f"said {' '.join(map(str, said[row]))}, read {' '.join(map(str, spelled[row]))}")
-    times = (np.arange(len(chances)) + 0.5) * POOLED * HOP / spoken.RATE
+    times = (np.arange(len(chances)) + 0.5) * spoken.POOLED * spoken.HOP / spoken.RATE
     below.plot(times, chances[:, 0], color="0.7", label="blank")
     for digit in sorted({*said[row], *spelled[row]}):
         below.plot(times, chances[:, digit + 1], ".-", label=str(digit))
