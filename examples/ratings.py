@@ -59,8 +59,8 @@ def load() -> Ratings:
     except ValueError as error:
         raise damaged(path, f"a row cannot be read ({error})", "numbers") from error
     who, what, stars, times = columns
-    if not np.isin(stars, np.arange(0.5, 5.5, 0.5)).all():
-        raise damaged(path, f"it has ratings from {stars.min()} to {stars.max()}", "0.5, 1, ... 5 stars")
+    if not (known := np.isin(stars, np.arange(0.5, 5.5, 0.5))).all():
+        raise damaged(path, f"it has a rating of {stars[~known][0]:g}", "0.5, 1, ... 5 stars")
     if len(np.unique(numbers)) < len(numbers) or not np.isin(what, numbers).all():
         raise damaged(path, "a movie is listed twice, or is rated and not listed", "each movie once")
     if len(np.unique(who * (numbers.max() + 1) + what)) < len(who):
@@ -122,7 +122,9 @@ def error_of(stars: np.ndarray, rows: Rows) -> float:
 
 def best(rank: np.ndarray, seen: np.ndarray, count: int = 10) -> np.ndarray:
     """The movies with the highest scores that a user has not rated, ``(users, count)``."""
-    return np.argsort(np.where(seen, -np.inf, rank), axis=1)[:, : -count - 1 : -1]
+    unseen = np.where(seen, np.inf, -rank)
+    found = np.argpartition(unseen, count, axis=1)[:, :count]
+    return np.take_along_axis(found, np.argsort(np.take_along_axis(unseen, found, axis=1), axis=1), axis=1)
 
 
 def recall(rank: np.ndarray, seen: np.ndarray, rows: Rows, count: int = 10) -> float:
