@@ -286,11 +286,11 @@ def bars(found: Mapping[str, tuple[float | None, float]]) -> Figure:
     colours = ["tab:blue" if "towers" in name or name == "factorisation" else "0.65" for name in names]
     titles = ("root mean squared error of the stars (less is better)", "recall at 10 (more is better)")
     for number, (axes, title) in enumerate(zip(figure.subplots(1, 2, sharey=True), titles)):
-        values = [found[name][number] or 0.0 for name in names]
-        drawn = axes.barh(names, values, color=colours)
-        axes.bar_label(drawn, [f"{value:.3f}" if value else "guesses no stars" for value in values], padding=3)
+        values = [found[name][number] for name in names]
+        drawn = axes.barh(names, [value or 0.0 for value in values], color=colours)
+        axes.bar_label(drawn, ["guesses no stars" if value is None else f"{value:.3f}" for value in values], padding=3)
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(0, 1.2 * max(values))
+        axes.set_xlim(0, 1.2 * axes.dataLim.xmax)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -300,18 +300,24 @@ def movie_map(rank: np.ndarray, table: ratings.Ratings, seed: int) -> Figure:
     popular = np.argsort(-np.bincount(table.movies, minlength=rank.shape[1]), kind="stable")[:600]
     kinds = [table.kinds.index(genre) for genre in GENRES if genre in table.kinds]
     one = popular[table.genres[popular][:, kinds].sum(axis=1) == 1]
+    # Without how generous a user is, and how popular a movie.
     vectors = (rank - rank.mean(axis=1, keepdims=True))[:, one].T
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     places = TSNE(perplexity=min(20, len(one) // 4), init="pca", random_state=seed).fit_transform(unit)
+    places = places / np.ptp(places, axis=0)
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     for number, kind in enumerate(kinds):
         mine = table.genres[one, kind] > 0
         axes.scatter(*places[mine].T, s=22, color=f"C{number}", alpha=0.8, linewidth=0, label=table.kinds[kind])
-    for place, movie in list(zip(places, one))[:22]:
-        title = table.titles[movie].split(" (")[0]
-        axes.annotate(title[:24], place, xytext=(4, 3), textcoords="offset points", fontsize=7, color="0.25")
+    named: list[np.ndarray] = []
+    for place, movie in zip(places, one[:60]):
+        if all(abs(place - other) @ (0.2, 1) > 0.05 for other in named):  # room for a line of text
+            named.append(place)
+            title = table.titles[movie].split(" (")[0].removesuffix(", The")
+            axes.annotate(title[:26], place, xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.margins(x=0.12)
     axes.set(xticks=[], yticks=[], title="near each other: movies that the same users should like")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
