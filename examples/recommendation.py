@@ -74,11 +74,15 @@ def factorisation(shape: tuple[int, int], features: int, mean: float) -> fnn.Lay
 
 
 def two_towers(shape: tuple[int, int], features: int, known: np.ndarray) -> fnn.Layer:
-    """A network for users and one for movies: the ids of users become scores of all movies ``(batch, movies)``."""
+    """A network for users and one for movies: the score of one movie for each user, or without it of all movies."""
 
-    def forward(f: Any, user: jax.Array) -> jax.Array:
-        movies = f.movie_tower(jnp.concatenate([f.movie(), known], axis=-1))
-        return f.user_tower(f.user(user)) @ movies.T + f.movie_bias() + f.user_bias(user)
+    def forward(f: Any, user: jax.Array, movie: jax.Array | None = None) -> jax.Array:
+        rows = slice(None) if movie is None else movie
+        tower = f.movie_tower(jnp.concatenate([f.movie(), known], axis=-1)[rows])
+        mine, bias = f.user_tower(f.user(user)), f.movie_bias()[rows]
+        if movie is None:
+            return mine @ tower.T + bias + f.user_bias(user)
+        return jnp.sum(mine * tower, axis=-1) + bias + f.user_bias(user)[:, 0]
 
     tower = lambda: fnn.serial(fnn.dense(2 * features), jax.nn.relu, fnn.dropout(0.2), fnn.dense(features))
     zeros = jax.nn.initializers.zeros
@@ -95,15 +99,15 @@ def two_towers(shape: tuple[int, int], features: int, known: np.ndarray) -> fnn.
 
 def train(
     net: fnn.Layer, loss: Any, data: Any, validation: Any, *, epochs: int, rate: float, key: jax.Array,
-    penalty: Any = None, inputs: Any = None,
+    penalty: Any = None,
 ) -> tuple[fnn.TrainState, int]:  # fmt: skip
     """Train, and return the state of the epoch with the least validation loss, and how many epochs that took."""
-    objective = fnn.supervised(net, loss, penalty=penalty, inputs=inputs)
+    objective = fnn.supervised(net, loss, penalty=penalty, inputs=lambda x: x)
     optimizer = optax.adam(rate)
-    first = inputs(data[0]) if inputs else (data[0],)
     run, history = fnn.fit(
-        objective, optimizer, fnn.train_init(net, optimizer, key, *first), data, batch_size=min(512, len(first[0])),
-        epochs=epochs, validation=validation, early_stopping=fnn.early_stopping(3), progress=False,
+        objective, optimizer, fnn.train_init(net, optimizer, key, *data[0]), data,
+        batch_size=min(512, max(1, len(data[1]) // 32)), epochs=epochs, validation=validation,
+        early_stopping=fnn.early_stopping(3), progress=False,
     )  # fmt: skip
     return run, int(history["validation/loss"].argmin()) + 1
 
@@ -118,9 +122,8 @@ def factorise(
     mean = float(train_rows.stars.mean())
     net = factorisation(shape, features, mean)
     data, validation = (((rows.users, rows.movies), rows.stars) for rows in (train_rows, held))
-    # The strength had the lowest validation error of 1e-5, 3e-5 and 1e-4.
     run, taken = train(
-        net, optax.losses.squared_error, data, validation, epochs=epochs, rate=3e-3, key=key, inputs=lambda x: x,
+        net, optax.losses.squared_error, data, validation, epochs=epochs, rate=3e-3, key=key,
         penalty=lambda params: 3e-5 * fnn.l2(params, "*"),
     )  # fmt: skip
     tables = {name: np.asarray(tree["embedding"]) for name, tree in run.params.items()}
@@ -134,18 +137,14 @@ def raise_towers(
 ) -> tuple[Scores, int, int]:  # fmt: skip
     """Train the two towers to guess stars, or to pick liked movies; returns what `factorise` does."""
     mean = float(train_rows.stars.mean())
-
-    def guess(scores: jax.Array, target: Any) -> jax.Array:
-        movie, stars = target
-        return (mean + jnp.take_along_axis(scores, movie[:, None], axis=1)[:, 0] - stars) ** 2
-
     net = two_towers(shape, features, known)
-    parts = [(rows.users, (rows.movies, rows.stars)) for rows in (train_rows, held)]
-    loss = guess
     if ranking:
         liked = [rows.stars >= ratings.LIKED for rows in (train_rows, held)]
-        parts = [(rows.users[which], rows.movies[which]) for rows, which in zip((train_rows, held), liked)]
+        parts = [((rows.users[which],), rows.movies[which]) for rows, which in zip((train_rows, held), liked)]
         loss = optax.losses.softmax_cross_entropy_with_integer_labels
+    else:
+        parts = [((rows.users, rows.movies), rows.stars - mean) for rows in (train_rows, held)]
+        loss = optax.losses.squared_error
     run, taken = train(
         net, loss, *parts, epochs=epochs, rate=2e-3, key=key,
         penalty=lambda params: 1e-5 * (fnn.l2(params, "user/*") + fnn.l2(params, "movie/*")),
@@ -191,8 +190,8 @@ def product(table: csr_matrix, rank: int) -> np.ndarray:
 
 def main(
     *,
-    features: int = 32,
-    epochs: int = 40,
+    features: int = 16,
+    epochs: int = 20,
     user: int = 1,
     users: int | None = None,
     seed: int = 0,
@@ -325,8 +324,8 @@ def movie_map(rank: np.ndarray, table: ratings.Ratings, seed: int) -> Figure:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--features", type=int, default=32, help="size of the vectors (default: 32)")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the ratings, at most (default: 40)")
+    parser.add_argument("--features", type=int, default=16, help="size of the vectors (default: 16)")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the ratings, at most (default: 20)")
     parser.add_argument("--user", type=int, default=1, help="who gets recommendations (default: 1)")
     parser.add_argument("--users", type=int, help="use only the first so many users, for a quick look")
     parser.add_argument("--seed", type=int, default=0)

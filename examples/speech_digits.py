@@ -105,10 +105,10 @@ def main(
     strings: bool = False,
     validation_speaker: str = "theo",
     test_speaker: str = "yweweler",
-    epochs: int = 15,
+    epochs: int = 12,
     features: int = 48,
     takes: int = spoken.TAKES,
-    count: int = 1600,
+    count: int = 1200,
     seed: int = 0,
     output: str | Path = "outputs/speech_digits",
 ) -> dict[str, float]:
@@ -220,6 +220,7 @@ def spectrograms(heard: spoken.Heard, digits: np.ndarray, answers: np.ndarray, r
         colour = "black" if answers[row] == digit else "tab:red"
         axes.set_title(f"said {digit}, heard {answers[row]}", color=colour, fontsize=10)
     figure.axes[0].set_xlim(0, 0.7)
+    figure.suptitle("one recording of each digit by the test speaker: one that was misheard where there is one")
     figure.supxlabel("seconds", fontsize=10)
     figure.supylabel("mel band", fontsize=10)
     return figure
@@ -251,10 +252,10 @@ if __name__ == "__main__":
     parser.add_argument("--strings", action="store_true", help="go on to strings of digits, with CTC")
     parser.add_argument("--validation-speaker", default="theo", choices=spoken.SPEAKERS)
     parser.add_argument("--test-speaker", default="yweweler", choices=spoken.SPEAKERS)
-    parser.add_argument("--epochs", type=int, default=15, help="passes over the recordings (default: 15)")
+    parser.add_argument("--epochs", type=int, default=12, help="passes over the recordings (default: 12)")
     parser.add_argument("--features", type=int, default=48, help="size of the GRU's state, each way (default: 48)")
     parser.add_argument("--takes", type=int, default=spoken.TAKES, help="recordings of each digit by each speaker")
-    parser.add_argument("--count", type=int, default=1600, help="strings to learn from (default: 1600)")
+    parser.add_argument("--count", type=int, default=1200, help="strings to learn from (default: 1200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="outputs/speech_digits", help="folder of the pictures")
     try:

@@ -141,8 +141,10 @@ def test_another_voice_has_other_bands_and_the_same_words(key: jax.Array) -> Non
 
 
 def test_tones_are_told_apart_and_strings_go_on_from_there(
-    given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(speech_digits, "LONGEST", 0.3)
+    monkeypatch.setattr(spoken, "LONGEST_STRING", 1.2)
     write(given)
     found = speech_digits.main(strings=True, takes=2, epochs=12, features=8, count=32, output=tmp_path)
     assert found["centroid"] > 0.8
