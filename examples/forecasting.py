@@ -13,7 +13,7 @@ series that rises for ever looks the same each year.
 A forecast is judged as it is used: train on what came before a date, forecast what comes after, then move the date
 (rolling origin). The end of each training part is held out to choose the epoch, and which network to trust. Two rivals
 get the same windows: the value of one season ago, with the drift since then, and linear regression; their bands are the
-quantiles of their errors on the held-out part.
+quantiles of their errors on the held-out part. CO2 is so regular that linear regression beats all three networks.
 
 By default this reads the monthly CO2 of Mauna Loa. ``--data etth1`` has 17420 hourly temperatures, of which the usual
 20 months are used; ``--data airline`` has only 144 months, too few for most networks.
