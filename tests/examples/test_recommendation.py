@@ -14,7 +14,7 @@ recommendation = importlib.import_module("recommendation")
 files = importlib.import_module("files")
 
 
-def write(given: Path, users: int = 90, movies: int = 60, each: int = 30, **changes: str) -> Path:
+def write(given: Path, users: int = 90, movies: int = 60, each: int = 30, texts: dict[str, str] | None = None) -> Path:
     """Users with one of two tastes; movies of even numbers are for the one, of odd numbers for the other."""
     draw = np.random.default_rng(0)
     rows = ["userId,movieId,rating,timestamp"]
@@ -31,7 +31,7 @@ def write(given: Path, users: int = 90, movies: int = 60, each: int = 30, **chan
     content = {
         "ratings.csv": "\n".join(rows) + "\n",
         "movies.csv": "\n".join(["movieId,title,genres", *listed]) + "\n",
-    } | {name.replace("_", "."): text for name, text in changes.items()}
+    } | (texts or {})
     path = given / "movielens-latest-small" / "ml-latest-small.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
@@ -58,18 +58,18 @@ RATINGS = "userId,movieId,rating,timestamp\n"
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"ratings_csv": "user,movie\n1,2\n"}, "ratings.csv begins with 'user,movie'"),
-        ({"ratings_csv": RATINGS}, "ratings.csv has no rows"),
-        ({"ratings_csv": RATINGS + "1,1,4.0\n"}, "row 2 of .*ratings.csv has not 4 fields"),
-        ({"ratings_csv": RATINGS + "1,one,4.0,9\n"}, "a row cannot be read"),
-        ({"ratings_csv": RATINGS + "1,1,4.1,9\n"}, "a rating of 4.1, wanted"),
-        ({"ratings_csv": RATINGS + "1,1,4,9\n1,1,5,9\n"}, "rated a movie twice"),
-        ({"ratings_csv": RATINGS + "1,3,4,9\n"}, "rated and not listed"),
-        ({"movies_csv": MOVIES + "2,C,War\n"}, "listed twice"),
+        ({"ratings.csv": "user,movie\n1,2\n"}, "ratings.csv begins with 'user,movie'"),
+        ({"ratings.csv": RATINGS}, "ratings.csv has no rows"),
+        ({"ratings.csv": RATINGS + "1,1,4.0\n"}, "row 2 of .*ratings.csv has not 4 fields"),
+        ({"ratings.csv": RATINGS + "1,one,4.0,9\n"}, "a row cannot be read"),
+        ({"ratings.csv": RATINGS + "1,1,4.1,9\n"}, "a rating of 4.1, wanted"),
+        ({"ratings.csv": RATINGS + "1,1,4,9\n1,1,5,9\n"}, "rated a movie twice"),
+        ({"ratings.csv": RATINGS + "1,3,4,9\n"}, "rated and not listed"),
+        ({"movies.csv": MOVIES + "2,C,War\n"}, "listed twice"),
     ],
 )
 def test_damaged_ratings_are_named_with_what_is_wrong(given: Path, changes: dict[str, str], complaint: str) -> None:
-    write(given, **({"ratings_csv": RATINGS + "1,1,4.0,9\n", "movies_csv": MOVIES} | changes))
+    write(given, texts={"ratings.csv": RATINGS + "1,1,4.0,9\n", "movies.csv": MOVIES} | changes)
     with pytest.raises(files.DatasetError, match=rf"ml-latest-small\.zip: .*{complaint}"):
         ratings.load()
 
@@ -126,8 +126,8 @@ def test_tastes_are_found_and_every_method_is_in_the_table(
     names = ("movie mean", "popularity", "SVD, stars", "SVD, likes", "factorisation", "two towers, stars")
     assert tuple(found) == (*names, "two towers, likes")
     errors = {name: error for name, (error, _) in found.items() if error is not None}
-    assert errors["SVD, stars"] < 0.8 * errors["movie mean"]
-    assert min(errors["factorisation"], errors["two towers, stars"]) < 0.95 * errors["movie mean"]
+    assert errors["SVD, stars"] < 0.9 * errors["movie mean"]
+    assert max(errors["factorisation"], errors["two towers, stars"]) < 0.5 * errors["movie mean"]
     assert found["popularity"][0] is None
     assert found["two towers, likes"][1] > found["movie mean"][1]
     printed = capsys.readouterr().out
