@@ -136,3 +136,26 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
     if missing := [name for name in names if name not in found]:
         raise damaged(path, f"it has no {', '.join(missing)}", f"an archive of {', '.join(names)}")
     return [found[name] for name in names]
+
+
+def find_unchecked(folder: str, names: Sequence[str], address: str) -> Path:
+    """Find a file of which no checksum is published, so that it is never downloaded here, under any of its names.
+
+    Its reader checks what it holds.
+
+    Raises:
+        DatasetError: when it is on none of the usual places; it says what to download by hand.
+    """
+    given = os.environ.get("FNN_DATA")
+    places = [Path(given).expanduser() / folder] if given else []
+    for place in (*places, cache_folder() / folder):
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    lines = (
+        f"the data set {folder} is not on this machine, and no checksum of it is published to download it safely:",
+        f"download {address} by hand",
+        f"and put it as {names[0]} into {cache_folder() / folder}",
+        f"or into the folder {folder} of the folder that the environment variable FNN_DATA names",
+    )
+    raise DatasetError("\n".join(lines))
