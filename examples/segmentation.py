@@ -173,7 +173,7 @@ def main(
     *,
     widths: tuple[int, ...] = (8, 16, 32, 64),
     crop: int = 128,
-    epochs: int = 40,
+    epochs: int = 15,
     batch_size: int = 8,
     learning_rate: float = 3e-3,
     seed: int = 0,
@@ -255,7 +255,7 @@ if __name__ == "__main__":
         "--widths", type=int, nargs="+", default=[8, 16, 32, 64], help="channels of each level of the U"
     )
     parser.add_argument("--crop", type=int, default=128, help="height and width of the training squares (default: 128)")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the training pictures (default: 40)")
+    parser.add_argument("--epochs", type=int, default=15, help="passes over the training pictures (default: 15)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -72,7 +72,7 @@ def test_iou_and_loss_of_answers_that_are_known() -> None:
     found = np.zeros((3, 4, 4), bool)
     found[0, :2], found[1, 1:3] = True, True
     np.testing.assert_allclose(segmentation.iou(found, mask), [1, 1 / 3, 1], atol=1e-6)
-    sure = 40.0 * (2 * mask - 1)
+    sure = np.where(mask, 40, -40).astype(np.float32)
     np.testing.assert_allclose(segmentation.loss(sure, mask), 0, atol=1e-5)
     wrong = segmentation.loss(-sure, mask)
     np.testing.assert_allclose(wrong[:2], 40 + 1 - 1 / (16 + 1), rtol=1e-5)
