@@ -4,6 +4,7 @@ import importlib
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,13 +91,14 @@ def test_a_picture_is_shifted_and_mirrored_and_nothing_else() -> None:
 
 def test_the_average_is_that_of_a_loop() -> None:
     optimizer = optax.chain(optax.sgd(0.1), cifar.average_weights(0.8))
-    params = {"kernel": jnp.arange(3.0)}
-    state, wanted = optimizer.init(params), None
+    params: Any = {"kernel": jnp.arange(3.0)}
+    state: Any = optimizer.init(params)
+    wanted = np.zeros(3)
     for number in range(4):
         updates, state = optimizer.update({"kernel": jnp.full(3, number + 1.0)}, state, params)
         params = optax.apply_updates(params, updates)
         now = np.asarray(params["kernel"])
-        wanted = now if wanted is None else 0.8 * wanted + 0.2 * now
+        wanted = now if number == 0 else 0.8 * wanted + 0.2 * now
     np.testing.assert_allclose(optax.tree.get(state, "average")["kernel"], wanted, rtol=1e-6)
     np.testing.assert_allclose(params["kernel"], np.arange(3.0) - 0.1 * (1 + 2 + 3 + 4), atol=1e-6)
 
