@@ -9,8 +9,9 @@ therefore the sum of two: the cross-entropy of each pixel, and one minus the Dic
 that was found with the true one and does not care about the background.
 
 The rival needs no training. Otsu's method takes, for each picture, the brightness that best splits its pixels into two
-groups, a dark and a bright one. Nuclei are bright in these pictures, so that it is hard to beat where the light is
-even, and fails where it is not.
+groups, a dark and a bright one. Nuclei are bright in these pictures, so that it is hard to beat where they are all
+alike, and fails where a few outshine the others: after 15 epochs the U-Net is no better on average, and far better on
+the pictures that Otsu's method does worst on.
 
 Both are measured by the IoU (intersection over union): the area that is nucleus in truth and in the answer, divided by
 the area that is nucleus in one of the two. 1 is perfect. `nuclei` says where the data comes from.
