@@ -207,7 +207,7 @@ def main(
     *,
     counts: Sequence[int] = (50, 100, 300, 1000),
     seeds: int = 4,
-    rates: Sequence[float] = (5e-3, 2e-2),
+    rates: Sequence[float] = (1e-3, 5e-3),
     steps: int = 150,
     rank: int = 4,
     epochs: int = 3,
@@ -292,7 +292,7 @@ if __name__ == "__main__":
         "--counts", type=int, nargs="+", default=[50, 100, 300, 1000], help="numbers of labelled digits"
     )
     parser.add_argument("--seeds", type=int, default=4, help="trainings of each (default: 4)")
-    parser.add_argument("--rates", type=float, nargs="+", default=[5e-3, 2e-2], help="learning rates to choose from")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 5e-3], help="learning rates to choose from")
     parser.add_argument("--steps", type=int, default=150, help="of each training, with 32 digits each (default: 150)")
     parser.add_argument("--rank", type=int, default=4, help="of the adapters (default: 4)")
     parser.add_argument("--epochs", type=int, default=3, help="passes over the clothes (default: 3)")
