@@ -17,6 +17,7 @@ All of CIFAR-10 for 30 epochs is the default: minutes on a GPU, hours on two cor
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,6 +170,13 @@ def draw_mistakes(images: np.ndarray, logits: np.ndarray, y: np.ndarray, classes
     return figure
 
 
+def show(found: dict[str, float], size: int) -> None:
+    """Print accuracies, each with its interval for so many pictures."""
+    for name, accuracy in found.items():
+        low, high = fnn.interval(np.arange(size) < round(accuracy * size))[1:3]
+        print(f"{name:26}{accuracy:.4f}, 95% interval {low:.4f} to {high:.4f}", flush=True)
+
+
 def main(
     *,
     examples: int | None = None,
@@ -187,6 +195,7 @@ def main(
     Returns:
         Accuracies on the test pictures by what was tested.
     """
+    train_twin = importlib.import_module("cifar_torch").train if compare else None  # an error now, and not in hours
     setting, images = Setting(**options), datasets.load("cifar10")
     raw, y, raw_test, y_test = (part[:examples] for part in images[:4])
     mean, deviation = raw.mean(axis=(0, 1, 2)), raw.std(axis=(0, 1, 2))
@@ -198,15 +207,13 @@ def main(
     net, weights, history = train(setting, data, validation)
     logits = {name: fnn.predict(net, *trees, x_test) for name, trees in weights.items()}
     found = {f"fnn, {name}": float(fnn.accuracy(values, jnp.asarray(y_test)).mean()) for name, values in logits.items()}
-    if compare:
-        import cifar_torch
-
-        twin = cifar_torch.train(setting, CHANNELS, data, (x_test, y_test))
-        found |= {f"PyTorch, {name}": accuracy for name, accuracy in twin.items()}
     print("accuracy on test pictures")
-    for name, accuracy in found.items():
-        low, high = fnn.interval(np.arange(len(y_test)) < round(accuracy * len(y_test)))[1:3]
-        print(f"{name:26}{accuracy:.4f}, 95% interval {low:.4f} to {high:.4f}")
+    show(found, len(y_test))
+    if train_twin is not None:
+        accuracies = train_twin(setting, CHANNELS, data, (x_test, y_test))
+        twin = {f"PyTorch, {name}": accuracy for name, accuracy in accuracies.items()}
+        show(twin, len(y_test))
+        found |= twin
 
     answers = logits["averaged weights"]
     matrix = fnn.confusion_matrix(10)
