@@ -71,23 +71,29 @@ def spectral(body: fnn.Layer) -> fnn.Layer:
     return fnn.layer(init, apply, name="spectral")
 
 
-def generator_network(size: int, features: int) -> fnn.Layer:
-    """Random numbers to an image: a quarter of the size first, then twice as large, then twice as large again."""
-    start = size // 4
+def generator_network(size: int) -> fnn.Layer:
+    """Random numbers to an image; a larger one grows by convolutions from a quarter of its size."""
+    if size < 16:
+        return fnn.serial(
+            fnn.dense(256), jax.nn.relu, fnn.dense(256), jax.nn.relu,
+            fnn.dense(size * size), jax.nn.sigmoid, fnn.reshape(size, size, 1),
+        )  # fmt: skip
     return fnn.serial(
-        fnn.dense(start * start * 2 * features), jax.nn.relu, fnn.reshape(start, start, 2 * features),
-        fnn.conv_transpose(features, (4, 4), strides=2), fnn.group_norm(4), jax.nn.relu,
+        fnn.dense(size * size * 2), jax.nn.relu, fnn.reshape(size // 4, size // 4, 32),
+        fnn.conv_transpose(16, (4, 4), strides=2), fnn.group_norm(4), jax.nn.relu,
         fnn.conv_transpose(1, (4, 4), strides=2), jax.nn.sigmoid,
     )  # fmt: skip
 
 
-def discriminator_network(features: int) -> fnn.Layer:
+def discriminator_network(size: int) -> fnn.Layer:
     """An image to a score."""
     leaky = lambda x: jax.nn.leaky_relu(x, 0.1)
+    last = (spectral(fnn.dense(1)), lambda score: score[:, 0])
+    if size < 16:
+        return fnn.serial(fnn.flatten(), spectral(fnn.dense(256)), leaky, spectral(fnn.dense(256)), leaky, *last)
     return fnn.serial(
-        spectral(fnn.conv(features, (4, 4), strides=2)), leaky,
-        spectral(fnn.conv(2 * features, (4, 4), strides=2)), leaky,
-        fnn.flatten(), spectral(fnn.dense(1)), lambda score: score[:, 0],
+        spectral(fnn.conv(16, (4, 4), strides=2)), leaky, spectral(fnn.conv(32, (4, 4), strides=2)), leaky,
+        fnn.flatten(), *last,
     )  # fmt: skip
 
 
@@ -160,7 +166,7 @@ class Examiner(NamedTuple):
         return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * cross)
 
     def measure(self, images: Any, test: Any, train: np.ndarray) -> list[float]:
-        """Distance to test images; mean certainty; share of the rarest class; distance to the nearest training image."""
+        """Distance to test images; mean certainty; share of the rarest class; distance to training images."""
         sure = self.probabilities(images)
         share = np.bincount(sure.argmax(1), minlength=sure.shape[1]).min() / len(sure)
         return [self.distance(images, test), float(sure.max(1).mean()), float(share), float(nearest(images, train)[1])]
@@ -176,7 +182,8 @@ def nearest(images: Any, train: np.ndarray) -> tuple[np.ndarray, float]:
 def examiner(x: np.ndarray, y: np.ndarray, classes: int, epochs: int, seed: int) -> Examiner:
     """Train the classifier on the training images and their classes, which the generator never gets."""
     features = fnn.serial(
-        fnn.conv(16, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)), fnn.conv(32, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)),
+        fnn.conv(16, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)),
+        fnn.conv(32, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)),
         fnn.flatten(), fnn.dense(32), jax.nn.relu,
     )  # fmt: skip
     net = fnn.serial(features=features, head=fnn.dense(classes))
@@ -201,11 +208,12 @@ def rivals(x: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     held_out = len(codes) // 5
     fit = lambda parts, codes: GaussianMixture(parts, reg_covar=1e-3, random_state=seed).fit(codes)
     parts = max((5, 10, 20), key=lambda parts: fit(parts, codes[held_out:]).score(codes[:held_out]))
-    images = lambda model: pca.inverse_transform(model.sample(count)[0]).reshape(count, *x.shape[1:]).clip(0, 1)
-    return {
-        f"mixture of {parts}": images(fit(parts, codes)).astype(np.float32),
-        "Gaussian": images(fit(1, codes)).astype(np.float32),
-    }
+    found = {}
+    for name, number in ((f"mixture of {parts}", parts), ("Gaussian", 1)):
+        drawn = pca.inverse_transform(fit(number, codes).sample(count)[0]).clip(0, 1)
+        shuffled = np.random.default_rng(seed).permutation(drawn)  # they come part after part
+        found[name] = shuffled.reshape(count, *x.shape[1:]).astype(np.float32)
+    return found
 
 
 def draw_training(history: dict[str, np.ndarray], steps: list[int], distances: list[float]) -> Figure:
@@ -233,9 +241,8 @@ def main(
     data: str = "digits",
     *,
     steps: int | None = None,
-    features: int = 32,
     batch_size: int = 64,
-    learning_rate: float = 4e-4,
+    learning_rate: float = 3e-4,
     seed: int = 0,
     output: str | Path = "outputs/gan",
     examples: int | None = None,
@@ -244,8 +251,7 @@ def main(
 
     Args:
         data: ``"digits"``, ``"mnist"`` or ``"fashion-mnist"``.
-        steps: Of training, about; None: 8000 of digits, 5000 of the others.
-        features: Of the convolutions; the wider ones have twice as many.
+        steps: Of training, about; None: 10000 of digits, 5000 of the others.
         batch_size: Images for each step.
         learning_rate: Adam's step size, of both networks.
         seed: Decides all that is random.
@@ -257,11 +263,11 @@ def main(
     """
     images = datasets.load(data)
     x, y, x_test, y_test = (part[:examples] for part in images[:4])
-    held_out = len(x) // 5
+    held_out = len(x) // 4
     (x, validation), (y, _) = ((part[held_out:], part[:held_out]) for part in (x, y))
-    count = min(len(x_test), 2000)  # of drawings that are measured, and of real images beside them
-    x_test, y_test, validation = x_test[:count], y_test[:count], validation[:count]
-    steps, batch_size = steps or (8000 if data == "digits" else 5000), min(batch_size, len(x))
+    count = min(held_out, 2000)  # of drawings that are measured, and of real images beside them
+    x_test, y_test, validation = x_test[:2000], y_test[:2000], validation[:count]
+    steps, batch_size = steps or (10000 if data == "digits" else 5000), min(batch_size, len(x))
     epochs = -(-steps // (len(x) // batch_size))
     print(f"{data}: {len(x)} images to train on, {len(validation)} to watch, {len(x_test)} to test, {x.shape[1:]} each")
 
@@ -271,7 +277,7 @@ def main(
 
     key = jax.random.key(seed)
     optimizer = optax.adam(learning_rate, b1=0.5, b2=0.99)
-    generator, discriminator = generator_network(x.shape[1], features), discriminator_network(features)
+    generator, discriminator = generator_network(x.shape[1]), discriminator_network(x.shape[1])
     code = jax.random.normal(fnn.fold(key, "code"), (count, CODE))
     drawing = fnn.train_init(generator, optimizer, fnn.fold(key, "generator"), code)
     judging = fnn.train_init(discriminator, optimizer, fnn.fold(key, "discriminator"), x)
@@ -295,12 +301,11 @@ def main(
 
     with threadpool_limits(1):  # on a busy machine threads mostly wait for each other
         kinds = {"GAN": drawn(run)} | rivals(x, count, seed)
-    table = {"training images": checked.measure(x[:count], x_test, x[count:])}
-    table |= {name: checked.measure(part, x_test, x) for name, part in kinds.items()}
-    print(f"\n{'images':17}{'Fréchet distance':>18}{'certainty':>11}{'rarest class':>14}{'nearest':>9}")
+    kinds = {"validation images": validation} | kinds
+    table = {name: checked.measure(part, x_test, x) for name, part in kinds.items()}
+    print(f"\n{'images':18}{'Fréchet distance':>18}{'certainty':>11}{'rarest class':>14}{'nearest':>9}")
     for name, (distance, sure, share, near) in table.items():
-        print(f"{name:17}{distance:18.2f}{sure:11.4f}{share:14.4f}{near:9.3f}")
-    print(f"nearest training image of test images: {nearest(x_test, x)[1]:.3f}")
+        print(f"{name:18}{distance:18.2f}{sure:11.4f}{share:14.4f}{near:9.3f}")
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -309,7 +314,7 @@ def main(
         "training": draw_training(history, list(snapshots), distances),
         "progress": in_rows([f"step {at}" for at in snapshots], [part[:12] for part in snapshots.values()]),
         "nearest": in_rows(["drawn", "nearest in training"], [some, x[nearest(some, x)[0]]]),
-        "samples": side_by_side(["test images", *kinds], [x_test[:64], *(part[:64] for part in kinds.values())], 8),
+        "samples": side_by_side(list(kinds), [part[:64] for part in kinds.values()], 8),
     }.items():
         figure.savefig(folder / f"{data}_{name}.png", dpi=150)
     print(f"pictures: {folder}/{data}_training.png, {data}_progress.png, {data}_nearest.png, {data}_samples.png")
@@ -319,10 +324,9 @@ def main(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", choices=["digits", "mnist", "fashion-mnist"])
-    parser.add_argument("--steps", type=int, help="of training, about (default: 8000 of digits, 5000 of others)")
-    parser.add_argument("--features", type=int, default=32, help="of the convolutions (default: 32)")
+    parser.add_argument("--steps", type=int, help="of training, about (default: 10000 of digits, 5000 of others)")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="outputs/gan", help="folder of the pictures")
     parser.add_argument("--examples", type=int, help="use only so many images, for a quick look")

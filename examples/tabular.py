@@ -44,6 +44,7 @@ BOOSTING = [
     {"learning_rate": [0.03, 0.1], "max_leaf_nodes": [8], "min_samples_leaf": [5]},
     {"learning_rate": [0.03, 0.1], "max_leaf_nodes": [31], "min_samples_leaf": [20]},
 ]
+TREES = 300
 
 
 class Setting(NamedTuple):
@@ -215,7 +216,7 @@ def rivals(data: tables.Tables) -> tuple[dict[str, float], dict[str, Forecast]]:
     forecasts = {"linear regression": normal(linear.predict(one_hot(data.test)), errors["linear regression"])}
 
     x, x_test = with_code(data.train), with_code(data.test)
-    options = {"categorical_features": [x.shape[1] - 1], "max_iter": 300, "early_stopping": False, "random_state": 0}
+    options = {"categorical_features": [x.shape[1] - 1], "max_iter": TREES, "early_stopping": False, "random_state": 0}
     found = GridSearchCV(
         HistGradientBoostingRegressor(**options), BOOSTING, cv=FOLDS, scoring="neg_mean_squared_error"
     ).fit(x, y)
