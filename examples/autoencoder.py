@@ -253,7 +253,7 @@ def main(
             [x_test[chosen], *(model.decode(model.encode(x_test[chosen])) for model in models.values())],
         ),
         "samples": side_by_side(
-            ["test images", *(f"samples of the {name}" for name in most)],
+            ["test images", *(f"{name}: samples" for name in most)],
             [x_test[:64], *(model.decode(codes) for model in most.values())],
             8,
         ),

@@ -28,8 +28,9 @@ def mosaic(images: Any, columns: int) -> np.ndarray:
 
 def side_by_side(titles: Sequence[str], groups: Sequence[Any], columns: int) -> Figure:
     """A panel for each group of images, under its title."""
-    figure = Figure(figsize=(3.2 * len(groups), 3.5), layout="constrained")
-    for panel, title, images in zip(figure.subplots(1, len(groups), squeeze=False)[0], titles, groups):
+    figure = Figure(figsize=(3.3 * len(groups), 3.5), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False, gridspec_kw={"wspace": 0.08})[0]
+    for panel, title, images in zip(panels, titles, groups):
         panel.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1)
         panel.set_title(title)
         panel.axis("off")
@@ -38,10 +39,12 @@ def side_by_side(titles: Sequence[str], groups: Sequence[Any], columns: int) -> 
 
 def in_rows(titles: Sequence[str], groups: Sequence[Any]) -> Figure:
     """A row for each group of images, beside its title."""
-    count = len(groups[0])
-    figure = Figure(figsize=(1.7 + 0.62 * count, 0.68 * len(groups)), layout="constrained")
+    count, label = len(groups[0]), 0.1 + 0.08 * max(map(len, titles))
+    width, height = label + 0.62 * count, 0.66 * len(groups)
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=label / width, right=0.995, bottom=0.01, top=0.99, hspace=0.05)
     for panel, title, images in zip(figure.subplots(len(groups), 1, squeeze=False)[:, 0], titles, groups):
-        panel.imshow(mosaic(images, count), cmap="gray", vmin=0, vmax=1)
+        panel.imshow(mosaic(images, count), cmap="gray", vmin=0, vmax=1, aspect="auto")
         panel.set(xticks=[], yticks=[])
         panel.set_ylabel(title, rotation="horizontal", horizontalalignment="right", verticalalignment="center")
         panel.spines[:].set_visible(False)

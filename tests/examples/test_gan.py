@@ -85,7 +85,7 @@ def test_the_distance_is_that_of_normal_distributions() -> None:
     plain = gan.Examiner(lambda images: images, lambda images: images)
     a = draw.normal(size=(50_000, 3))
     np.testing.assert_allclose(plain.distance(a, a), 0, atol=1e-6)
-    np.testing.assert_allclose(plain.distance(a, a + [2, 0, 0]), 4, rtol=1e-3)  # apart by 2
+    np.testing.assert_allclose(plain.distance(a, a + np.array([2, 0, 0])), 4, rtol=1e-3)  # apart by 2
     np.testing.assert_allclose(plain.distance(a, 3 * a), 12, rtol=0.05)  # (3 - 1)^2 in each direction
 
 
