@@ -231,6 +231,9 @@ def draw_training(history: dict[str, np.ndarray], steps: list[int], distances: l
     apart.set(title="share of images judged right", ylim=(0, 1))
     distance.plot(steps, distances, marker="o", color="C3")
     distance.set(title="Fréchet distance, validation images", yscale="log")
+    for which in ("major", "minor"):
+        distance.tick_params(axis="y", which=which, labelsize="small")
+        getattr(distance.yaxis, f"set_{which}_formatter")("{x:g}")
     for panel in (losses, apart, distance):
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)

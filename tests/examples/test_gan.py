@@ -21,7 +21,7 @@ PICTURES = [f"digits_{name}.png" for name in ("training", "progress", "nearest",
 def test_drawings_come_closer_and_the_rivals_are_in_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = gan.main("digits", steps=400, batch_size=32, examples=400, learning_rate=1e-3, output=tmp_path)
+    table = gan.main("digits", steps=240, batch_size=32, examples=400, output=tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "digits: 300 images to train on, 100 to watch, 400 to test, (8, 8, 1) each"
     assert list(table)[:2] == ["validation images", "GAN"]
@@ -63,7 +63,8 @@ def test_a_step_changes_both_networks_and_the_average_follows() -> None:
     moved = lambda a, b: [not np.array_equal(*pair) for pair in zip(jax.tree.leaves(a), jax.tree.leaves(b))]
     assert all(moved(begin.generator.params, run.generator.params))
     assert any(moved(begin.discriminator.params, run.discriminator.params))
-    assert all(moved(begin.discriminator.state, run.discriminator.state))
+    # the direction of the last layer, of one feature, has nowhere to turn
+    assert moved(begin.discriminator.state, run.discriminator.state) == [True, True, False]
     between = jax.tree.map(lambda old, new: old + 0.005 * (new - old), begin.average, run.generator.params)
     jax.tree.map(lambda found, wanted: np.testing.assert_allclose(found, wanted, atol=1e-6), run.average, between)
     assert set(metrics) == {"generator", "discriminator", "told apart"}
