@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import examiner
 import files
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,6 @@ import optax
 from matplotlib.figure import Figure
 from mosaic import in_rows, side_by_side
 from sklearn.decomposition import PCA
-from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
@@ -147,56 +147,6 @@ def contest(
     return step
 
 
-class Examiner(NamedTuple):
-    """A classifier of real images, and what it measures of drawn ones.
-
-    Attributes:
-        features: Images to what the last layer but one says, ``(images, features)``.
-        probabilities: Images to the probability of each class, ``(images, classes)``.
-    """
-
-    features: Callable[[Any], np.ndarray]
-    probabilities: Callable[[Any], np.ndarray]
-
-    def distance(self, images: Any, others: Any) -> float:
-        """The Fréchet distance between the normal distributions that fit the features of both best."""
-        a, b = (np.asarray(self.features(part), np.float64) for part in (images, others))
-        first, second = np.cov(a.T), np.cov(b.T)
-        cross = np.sqrt(np.maximum(np.linalg.eigvals(first @ second).real, 0)).sum()
-        return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * cross)
-
-    def measure(self, images: Any, test: Any, train: np.ndarray) -> list[float]:
-        """Distance to test images; mean certainty; share of the rarest class; distance to training images."""
-        sure = self.probabilities(images)
-        share = np.bincount(sure.argmax(1), minlength=sure.shape[1]).min() / len(sure)
-        return [self.distance(images, test), float(sure.max(1).mean()), float(share), float(nearest(images, train)[1])]
-
-
-def nearest(images: Any, train: np.ndarray) -> tuple[np.ndarray, float]:
-    """The number of the training image that is nearest to each, and the median of the distances."""
-    flat = lambda part: np.asarray(part).reshape(len(part), -1)
-    which, distances = pairwise_distances_argmin_min(flat(images), flat(train))
-    return which, float(np.median(distances))
-
-
-def examiner(x: np.ndarray, y: np.ndarray, classes: int, epochs: int, seed: int) -> Examiner:
-    """Train the classifier on the training images and their classes, which the generator never gets."""
-    features = fnn.serial(
-        fnn.conv(16, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)),
-        fnn.conv(32, (3, 3)), jax.nn.relu, fnn.max_pool((2, 2)),
-        fnn.flatten(), fnn.dense(32), jax.nn.relu,
-    )  # fmt: skip
-    net = fnn.serial(features=features, head=fnn.dense(classes))
-    loss = optax.losses.softmax_cross_entropy_with_integer_labels
-    optimizer = optax.adam(1e-3)
-    run = fnn.train_init(net, optimizer, jax.random.key(seed), x)
-    run, _ = fnn.fit(fnn.supervised(net, loss), optimizer, run, (x, y), epochs=epochs, progress=False)
-    return Examiner(
-        lambda images: np.asarray(fnn.predict(features, run.params["features"], {}, images)),
-        lambda images: np.asarray(jax.nn.softmax(fnn.predict(net, run.params, run.state, images))),
-    )
-
-
 def rivals(x: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     """As many drawings of a Gaussian and of a Gaussian mixture, fitted to at most 5000 images in the space of PCA.
 
@@ -274,7 +224,7 @@ def main(
     epochs = -(-steps // (len(x) // batch_size))
     print(f"{data}: {len(x)} images to train on, {len(validation)} to watch, {len(x_test)} to test, {x.shape[1:]} each")
 
-    checked = examiner(x, y, len(images.classes), 20 if data == "digits" else 2, seed)
+    checked = examiner.train(x, y, len(images.classes), 20 if data == "digits" else 2, seed)
     right = np.mean(checked.probabilities(x_test).argmax(1) == y_test)
     print(f"the classifier that measures: accuracy {right:.4f} on test images")
 
@@ -316,7 +266,7 @@ def main(
     for name, figure in {
         "training": draw_training(history, list(snapshots), distances),
         "progress": in_rows([f"step {at}" for at in snapshots], [part[:12] for part in snapshots.values()]),
-        "nearest": in_rows(["drawn", "nearest in training"], [some, x[nearest(some, x)[0]]]),
+        "nearest": in_rows(["drawn", "nearest in training"], [some, x[examiner.nearest(some, x)[0]]]),
         "samples": side_by_side(list(kinds), [part[:64] for part in kinds.values()], 8),
     }.items():
         figure.savefig(folder / f"{data}_{name}.png", dpi=150)

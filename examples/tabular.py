@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tables
-from matplotlib.figure import Figure
+from forecasts import LEVELS, Forecast, draw_calibration, draw_predictions, normal
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
@@ -38,7 +38,6 @@ from threadpoolctl import threadpool_limits
 import fnn
 import fnn.plot
 
-LEVELS = np.arange(1, 10) / 10  # what share of the true values an interval should hold
 FOLDS = KFold(5, shuffle=True, random_state=0)
 BOOSTING = [
     {"learning_rate": [0.03, 0.1], "max_leaf_nodes": [8], "min_samples_leaf": [5]},
@@ -68,42 +67,6 @@ SPACE = {
     "weight_decay": fnn.log_uniform(1e-3, 1e0),
     "beta": fnn.uniform(0.0, 1.0),
 }
-
-
-class Forecast(NamedTuple):
-    """An answer for each row: its mean, and the ends of its intervals.
-
-    Attributes:
-        mean: ``(rows,)``.
-        low: ``(levels, rows)``, for each of ``LEVELS``.
-        high: Likewise.
-    """
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    def measure(self, target: np.ndarray) -> dict[str, float]:
-        """Error, coverage and width; the interval score is the width plus 20 times what a value lies outside."""
-        low, high = self.low[-1], self.high[-1]
-        outside = np.maximum(low - target, 0) + np.maximum(target - high, 0)
-        return {
-            "RMSE": float(np.sqrt(np.mean((self.mean - target) ** 2))),
-            "in 50%": float(self.coverage(target)[4]),
-            "in 90%": float(self.coverage(target)[8]),
-            "width": float(np.mean(high - low)),
-            "score": float(np.mean(high - low + 2 / (1 - LEVELS[-1]) * outside)),
-        }
-
-    def coverage(self, target: np.ndarray) -> np.ndarray:
-        """Which share of the true values is within the intervals of each level."""
-        return ((self.low <= target) & (target <= self.high)).mean(1)
-
-
-def normal(mean: np.ndarray, deviation: np.ndarray | float) -> Forecast:
-    """The forecast of a normal distribution."""
-    reach = np.asarray(jax.scipy.stats.norm.ppf(0.5 + LEVELS / 2))[:, None] * deviation
-    return Forecast(mean, mean - reach, mean + reach)
 
 
 def network(categories: int, setting: Setting, dropout: Any) -> fnn.Layer:
@@ -203,8 +166,9 @@ def together(result: fnn.StudyResult, rows: Rows) -> tuple[np.ndarray, np.ndarra
 def rivals(data: tables.Tables) -> tuple[dict[str, float], dict[str, Forecast]]:
     """Root mean squared errors in cross-validation, and forecasts for the test rows, of the methods to compare with.
 
-    Linear regression gets one interval for all rows, as wide as its errors in cross-validation are. Gradient boosting
-    is fitted once for each end of each interval, with the loss whose minimum is a quantile.
+    Linear regression and gradient boosting get intervals of one width for all rows, as wide as their errors in
+    cross-validation are. Boosted quantiles are fitted once for each end of each interval, with the loss whose minimum
+    is a quantile, and differ in width.
     """
     y = data.train.target[:, 0]
     one_hot = lambda part: np.hstack([part.numbers, np.eye(len(data.categories))[part.category]])
@@ -227,54 +191,11 @@ def rivals(data: tables.Tables) -> tuple[dict[str, float], dict[str, Forecast]]:
         fits = (HistGradientBoostingRegressor(loss="quantile", quantile=share, **options) for share in shares)
         return np.stack([fit.fit(x, y).predict(x_test) for fit in fits])
 
-    forecasts["gradient boosting"] = Forecast(
-        found.predict(x_test), quantiles(0.5 - LEVELS / 2), quantiles(0.5 + LEVELS / 2)
-    )
+    mean = found.predict(x_test)
+    forecasts["gradient boosting"] = normal(mean, errors["gradient boosting"])
+    errors["boosted quantiles"] = errors["gradient boosting"]
+    forecasts["boosted quantiles"] = Forecast(mean, quantiles(0.5 - LEVELS / 2), quantiles(0.5 + LEVELS / 2))
     return errors, forecasts
-
-
-def draw_calibration(forecasts: dict[str, Forecast], target: np.ndarray, deviation: np.ndarray, unit: str) -> Figure:
-    """Left: do intervals hold what they promise? Right: are the errors larger where the network is less sure?"""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
-    for name, forecast in forecasts.items():
-        left.plot(LEVELS, forecast.coverage(target), marker="o", markersize=4, label=name)
-    left.set(xlabel="share that the intervals should hold", ylabel="share of test rows that they hold")
-    left.set(xlim=(0, 1), ylim=(0, 1), title="calibration")
-    left.legend(frameon=False)
-
-    groups = np.array_split(np.argsort(deviation), min(10, len(target) // 15))
-    mean = forecasts["five networks"].mean
-    errors = [np.sqrt(np.mean((mean - target)[group] ** 2)) for group in groups]
-    sure = [np.sqrt(np.mean(deviation[group] ** 2)) for group in groups]
-    largest = 1.1 * max(*errors, *sure)
-    right.plot([0, largest], [0, largest], color="gray", linestyle=":")
-    right.plot(sure, errors, marker="o", color="C2")
-    right.set(xlim=(0, largest), ylim=(0, largest), title=f"five networks, {len(groups)} groups of test rows")
-    right.set(xlabel=f"predicted deviation ({unit})", ylabel=f"error, root mean square ({unit})")
-    for panel in (left, right):
-        panel.grid(alpha=0.3)
-    return figure
-
-
-def draw_predictions(forecast: Forecast, target: np.ndarray, unit: str) -> Figure:
-    """True and predicted values of up to 100 test rows, with the intervals of 90 %."""
-    shown = np.argsort(forecast.mean)[:: max(1, len(target) // 80)]
-    order = np.arange(len(shown))
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    low, high = forecast.low[-1, shown], forecast.high[-1, shown]
-    axes.vlines(order, low, high, color="C0", alpha=0.35, linewidth=4, label="interval of 90 %")
-    axes.plot(order, forecast.mean[shown], color="C0", label="prediction")
-    inside = (low <= target[shown]) & (target[shown] <= high)
-    axes.scatter(order[inside], target[shown][inside], color="black", s=12, zorder=3, label="true value inside")
-    axes.scatter(order[~inside], target[shown][~inside], color="C3", s=16, zorder=3, label="true value outside")
-    axes.set(xlabel="test rows, in the order of their predictions", ylabel=unit)
-    axes.set_title(f"five networks, {len(shown)} test rows")
-    axes.legend(frameon=False, loc="upper left")
-    axes.grid(alpha=0.3)
-    return figure
 
 
 def main(
@@ -328,8 +249,8 @@ def main(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in {
-        "calibration": draw_calibration(forecasts, target, deviation, split.target),
-        "predictions": draw_predictions(forecasts["five networks"], target, split.target),
+        "calibration": draw_calibration(forecasts, "five networks", target, deviation, split.target),
+        "predictions": draw_predictions("five networks", forecasts["five networks"], target, split.target),
         "slices": fnn.plot.slices(result),
     }.items():
         figure.savefig(folder / f"{data}_{name}.png", dpi=150)

@@ -13,6 +13,7 @@ import pytest
 
 import fnn
 
+examiner = importlib.import_module("examiner")
 gan = importlib.import_module("gan")
 
 PICTURES = [f"digits_{name}.png" for name in ("training", "progress", "nearest", "samples")]
@@ -83,7 +84,7 @@ def test_drawings_have_the_size_of_the_images(size: int) -> None:
 
 def test_the_distance_is_that_of_normal_distributions() -> None:
     draw = np.random.default_rng(0)
-    plain = gan.Examiner(lambda images: images, lambda images: images)
+    plain = examiner.Examiner(lambda images: images, lambda images: images)
     a = draw.normal(size=(50_000, 3))
     np.testing.assert_allclose(plain.distance(a, a), 0, atol=1e-6)
     np.testing.assert_allclose(plain.distance(a, a + np.array([2, 0, 0])), 4, rtol=1e-3)  # apart by 2
@@ -92,7 +93,7 @@ def test_the_distance_is_that_of_normal_distributions() -> None:
 
 def test_the_nearest_image_is_found() -> None:
     train = np.stack([np.full((2, 2, 1), value, np.float32) for value in (0.0, 0.5, 1.0)])
-    which, distance = gan.nearest(train[[2, 0]] * 0.9, train)
+    which, distance = examiner.nearest(train[[2, 0]] * 0.9, train)
     np.testing.assert_array_equal(which, [2, 0])
     np.testing.assert_allclose(distance, (0.2 + 0.0) / 2, atol=1e-6)
 
