@@ -8,7 +8,7 @@ ResNet-20 is twenty layers deep. So deep a network learns because every pair of 
 - weight decay on kernels alone;
 - an average of the weights over about the last epoch, which is better than the last weights as long as the learning
   rate is large. Batch norm's statistics belong to other weights, and are measured anew for the average;
-- ``--precision bfloat16``: half the memory and, on GPUs and TPUs, much faster. A CPU gains nothing.
+- ``--bfloat16``: half the memory and, on GPUs and TPUs, much faster. A CPU gains nothing.
 
 ``--compare`` trains PyTorch's twin of it (`cifar_torch`): the same pictures, network, schedule and average.
 
@@ -239,12 +239,11 @@ if __name__ == "__main__":
     parser.add_argument("--learning-rate", type=float, default=0.1, help="the highest (default: 0.1)")
     parser.add_argument("--warm-up", type=float, default=0.1, help="share of the steps (default: 0.1)")
     parser.add_argument("--decay", type=float, default=5e-4, help="weight decay (default: 5e-4)")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--bfloat16", action="store_true", help="compute in half precision")
     parser.add_argument("--compare", action="store_true", help="train PyTorch's twin too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="outputs/cifar", help="folder of the pictures")
-    arguments = vars(parser.parse_args())
     try:
-        main(bfloat16=arguments.pop("precision") == "bfloat16", **arguments)
+        main(**vars(parser.parse_args()))
     except (files.DatasetError, ImportError) as error:
         sys.exit(str(error))

@@ -10,7 +10,6 @@ not downloaded: nobody publishes a checksum of it.
 
 import io
 import lzma
-import os
 import tarfile
 import zipfile
 import zlib
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from files import DatasetError, cache_folder, damaged
+from files import damaged, find_unchecked
 from PIL import Image
 
 FOLDER = "dsb2018-nuclei"
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
-# The first 200 pictures of this kind with corrected masks, for machines that hold only these; or all 670 of any kind.
-ARCHIVES = ("stage1_train_subset200.tar.xz", "stage1_train.zip")
+# All 670 pictures of any kind; or the first 200 of this kind with corrected masks, for machines that hold only these.
+ARCHIVES = ("stage1_train.zip", "stage1_train_subset200.tar.xz")
 SIZE = (256, 256)
 
 
@@ -46,16 +45,7 @@ class Nuclei(NamedTuple):
 
 def find() -> Path:
     """Find the archive, or say where to get it and where to put it."""
-    given = os.environ.get("FNN_DATA")
-    folders = [*([Path(given).expanduser() / FOLDER] if given else []), cache_folder() / FOLDER]
-    for folder in folders:
-        for name in ARCHIVES:
-            if (folder / name).is_file():
-                return folder / name
-    raise DatasetError(
-        f"the data set {FOLDER} is not on this machine; download {ADDRESS} and put it into {folders[-1]} "
-        f"or into the folder {FOLDER} of the folder that the environment variable FNN_DATA names"
-    )
+    return find_unchecked(FOLDER, ARCHIVES, ADDRESS)
 
 
 def read(path: Path) -> Nuclei:

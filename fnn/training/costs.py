@@ -74,7 +74,7 @@ def _predict(objective: Any, run: Any, batch: Any) -> tuple[Any, Any]:
 
 
 def _seconds(function: Callable[..., Any], *args: Any) -> float:
-    """What a compiled function takes beyond a call of nothing: the shortest of many, as a machine does other work too."""
+    """What a compiled function takes beyond a call of nothing; of many the shortest, as a machine does other work."""
     return max(0.0, _shortest(jax.jit(function), args) - _shortest(jax.jit(lambda *_: ()), args))
 
 

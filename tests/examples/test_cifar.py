@@ -1,7 +1,6 @@
 """The residual network learns, its average of weights is one, and PyTorch's twin is a twin."""
 
 import importlib
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,20 +46,6 @@ def test_the_last_and_the_averaged_weights_are_tested_and_the_pictures_are_there
         assert accuracy > 0.4, name  # a tenth is luck
         assert sum(line.startswith(f"{name} ") and f" {accuracy:.4f}, 95% interval" in line for line in lines) == 1
     assert all((tmp_path / name).stat().st_size > 5_000 for name in PICTURES)
-
-
-@pytest.mark.usefixtures("colours")
-def test_the_script_reads_its_options_and_computes_in_half_precision(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = "--examples 40 --blocks 1 --epochs 1 --batch-size 12 --learning-rate 0.01 --warm-up 0.5 --decay 0 "
-    options += "--precision bfloat16 --seed 1 --output"
-    monkeypatch.setattr(sys, "argv", ["cifar.py", *options.split(), str(tmp_path / "new")])
-    runpy.run_path(str(cifar.__file__), run_name="__main__")
-    printed = capsys.readouterr().out
-    assert "36 pictures to train on, 4 to watch, 40 to test" in printed
-    assert "3 steps" in printed
-    assert all((tmp_path / "new" / name).is_file() for name in PICTURES)
 
 
 def test_the_default_is_resnet_20() -> None:

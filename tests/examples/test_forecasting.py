@@ -1,8 +1,6 @@
 """Forecasts are made of the past alone, and a network is judged beside its rivals on the same windows."""
 
 import importlib
-import runpy
-import sys
 from pathlib import Path
 
 import jax
@@ -150,17 +148,3 @@ def test_no_test_target_is_in_a_training_window(given: Path) -> None:
     for before, test in rule.split(300, None, np.random.default_rng(0)):
         # Row r forecasts the steps r + window to r + window + horizon - 1.
         assert before.max() + setting.horizon - 1 < test.min()
-
-
-def test_the_script_reads_its_options(
-    given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = "--data airline --models tcn --folds 1 --epochs 1 --features 4 --seed 1 --output"
-    monkeypatch.setattr(sys, "argv", ["forecasting.py", *options.split(), str(tmp_path / "new")])
-    write(given, "airline", 100)
-    runpy.run_path(str(forecasting.__file__), run_name="__main__")
-    assert "airline: 100 steps, 24 are read to forecast 12" in capsys.readouterr().out
-    assert (tmp_path / "new" / "airline_errors.png").is_file()
-    (given / PLACES["airline"]).write_text("not found")
-    with pytest.raises(SystemExit, match=r"airline-passengers\.csv: it begins with 'not found'"):
-        runpy.run_path(str(forecasting.__file__), run_name="__main__")

@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,15 +32,3 @@ def test_the_winners_are_tested_once_and_the_folder_has_every_run(
 def test_a_width_is_varied_where_there_are_several() -> None:
     assert "width" not in hyperparameter_study.space([64])
     assert hyperparameter_study.space([32, 64])["width"].static
-
-
-def test_the_script_reads_its_options(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = "--data digits --trials 6 --seeds 1 --steps 18 --widths 8 --halving --seed 1 --examples 80 --output"
-    monkeypatch.setattr(sys, "argv", ["hyperparameter_study.py", *options.split(), str(tmp_path / "new")])
-    runpy.run_path(str(hyperparameter_study.__file__), run_name="__main__")
-    printed = capsys.readouterr().out
-    assert "6 trials: 6 runs, one program to compile" in printed
-    assert "after 2 steps 2 of 6 trials go on" in printed
-    assert all((tmp_path / "new" / name).is_file() for name in PICTURES)

@@ -1,8 +1,6 @@
 """Ratings are split by time, scores are what they are called, and tastes are found."""
 
 import importlib
-import runpy
-import sys
 import zipfile
 from pathlib import Path
 
@@ -134,18 +132,3 @@ def test_tastes_are_found_and_every_method_is_in_the_table(
     assert printed.startswith("90 users, 60 movies; 2160 ratings to train on, 270 to choose by, 270 to test")
     assert "user 1 liked\n  Film, The" in printed
     assert all((tmp_path / name).stat().st_size > 5_000 for name in ("scores.png", "movies.png"))
-
-
-def test_the_script_reads_its_options(
-    given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(given)
-    options = "--features 2 --epochs 1 --user 2 --users 30 --seed 1 --output"
-    monkeypatch.setattr(sys, "argv", ["recommendation.py", *options.split(), str(tmp_path / "new")])
-    runpy.run_path(str(recommendation.__file__), run_name="__main__")
-    printed = capsys.readouterr().out
-    assert printed.startswith("30 users")
-    assert "user 2 liked" in printed
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--user", "31"])
-    with pytest.raises(SystemExit, match="no user 31; there are users 1 to 30"):
-        runpy.run_path(str(recommendation.__file__), run_name="__main__")

@@ -1,8 +1,6 @@
 """The U-Net learns where nuclei are, and is measured beside Otsu's method on the same pictures."""
 
 import importlib
-import runpy
-import sys
 from pathlib import Path
 
 import jax
@@ -43,17 +41,6 @@ def test_both_methods_find_discs_and_the_table_says_what_is_returned(
     for name, score in scores.items():
         assert sum(row[:2] == [name, f"{score:.4f}"] for row in rows) == 1
     assert all((tmp_path / name).stat().st_size > 5_000 for name in PICTURES)
-
-
-@pytest.mark.usefixtures("discs")
-def test_the_script_reads_its_options(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = "--widths 2 2 --crop 16 --epochs 1 --batch-size 2 --learning-rate 0.01 --seed 1 --examples 10 --output"
-    monkeypatch.setattr(sys, "argv", ["segmentation.py", *options.split(), str(tmp_path / "new")])
-    runpy.run_path(str(segmentation.__file__), run_name="__main__")
-    assert "7 pictures to train on, 1 to choose by, 2 to test" in capsys.readouterr().out
-    assert all((tmp_path / "new" / name).is_file() for name in PICTURES)
 
 
 def test_a_mask_follows_its_picture_through_crops_and_turns() -> None:

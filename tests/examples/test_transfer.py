@@ -33,12 +33,12 @@ def test_every_method_learns_and_the_table_says_what_is_returned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = transfer.main(
-        "digits", counts=(20, 60), seeds=2, rates=(5e-3,), steps=60, rank=2, epochs=3, test_examples=200, size=8,
+        "digits", counts=(20, 60), seeds=2, rates=(5e-3,), steps=60, rank=2, epochs=2, test_examples=100, size=8,
         output=tmp_path,
     )  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fashion-mnist: 1198 clothes to learn from, 8 x 8 pixels"
-    assert lines[1] == "digits: up to 60 labelled digits, 500 to choose by, 200 to test"
+    assert lines[1] == "digits: up to 60 labelled digits, 500 to choose by, 100 to test"
     assert list(found) == ["from scratch", "head only", "everything", "low-rank adapters"]
     for name, values in found.items():
         assert values.shape == (2, 2)

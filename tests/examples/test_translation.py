@@ -3,9 +3,6 @@
 import gzip
 import importlib
 import itertools
-import math
-import runpy
-import sys
 from pathlib import Path
 
 import jax
@@ -59,25 +56,6 @@ def test_sentences_that_were_never_seen_are_translated_and_a_prompt_too(
     assert out.endswith("\na big bird sings here.\nein großer Vogel singt hier.\n")
     for name in ("multi30k_curves.png", "multi30k_attention.png"):
         assert (tmp_path / name).stat().st_size > 5_000
-
-
-def test_the_script_reads_its_options_and_does_without_sacrebleu(
-    given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_captions(given)
-    monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    options = (
-        "--blocks 1 --heads 2 --features 8 --vocabulary 330 --epochs 1 --batch-size 16 --learning-rate 0.01 --rate 0"
-    )
-    options += f" --beams 2 --seed 1 --examples 32 --tested 2 --output {tmp_path / 'new'}"
-    monkeypatch.setattr(sys, "argv", ["translation.py", *options.split()])
-    made = runpy.run_path(str(translation.__file__), run_name="__main__")
-    assert made["corpus_bleu"] is None
-    out = capsys.readouterr().out
-    assert "to train on: 32\nof 32; 8 pairs to choose by, 2 to test\n" in out
-    assert "computed by sacrebleu: python -m pip install sacrebleu" in out
-    assert math.isnan(float(out.split("transformer, greedy")[1].split()[0]))
-    assert (tmp_path / "new" / "multi30k_attention.png").is_file()
 
 
 def test_smoothing_is_that_of_optax() -> None:

@@ -1,8 +1,6 @@
 """XOR is learned from any seed by a hidden layer, and by no single layer."""
 
 import importlib
-import runpy
-import sys
 from pathlib import Path
 
 import jax
@@ -49,13 +47,3 @@ def test_a_single_layer_can_only_answer_one_half() -> None:
     run, losses = xor.train(net, fnn.train_init(net, optimizer, jax.random.key(0), xor.X), optimizer, 500)
     np.testing.assert_allclose(net.apply(run.params, run.state, xor.X)[0], 0.5, atol=1e-4)
     np.testing.assert_allclose(losses[-1], 0.25, atol=1e-6)
-
-
-def test_the_script_reads_its_options(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = "--steps 3 --hidden 2 --learning-rate 0.1 --seed 1 --output"
-    monkeypatch.setattr(sys, "argv", ["xor.py", *options.split(), str(tmp_path / "new")])
-    runpy.run_path(str(xor.__file__), run_name="__main__")
-    assert "2-2-1 network, 9 parameters, 3 steps" in capsys.readouterr().out
-    assert (tmp_path / "new" / "surface.png").is_file()
