@@ -203,10 +203,11 @@ def _lines(host: Any, scales: Sequence[Scale], scores: np.ndarray, result: Study
     if len(without := lines[~np.isfinite(scores)][:, :-1]):
         red = {"colors": "tab:red", "linestyles": "dashed", "linewidths": 0.7, "alpha": 0.5, "label": "without score"}
         host.add_collection(LineCollection(list(without), **red))
-    if len(early := lines[result.evicted() & np.isfinite(scores)][:, :-1]):
+    evicted = result.evicted()
+    if len(early := lines[evicted & np.isfinite(scores)][:, :-1]):
         grey = {"colors": "gray", "linewidths": 0.6, "alpha": 0.3, "label": "evicted, after fewer steps"}
         host.add_collection(LineCollection(list(early), **grey))
-    whole = np.isfinite(scores) & ~result.evicted()
+    whole = np.isfinite(scores) & ~evicted
     worst_first = [trial for trial in reversed(result.order()) if whole[trial]]
     if not worst_first:
         return
@@ -243,8 +244,7 @@ def _without_score(axes: Any, x: np.ndarray, y: np.ndarray) -> None:
 
 def _star(axes: Any, x: float, y: float) -> None:
     look = {"marker": "*", "color": "tab:orange", "edgecolors": "black", "linewidths": 0.7, "s": 150, "zorder": 5}
-    look["clip_on"] = False
-    axes.scatter([x], [y], label="best", **look)
+    axes.scatter([x], [y], label="best", clip_on=False, **look)
 
 
 def _side_by_side(scale: Scale) -> Scale:

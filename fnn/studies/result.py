@@ -242,7 +242,8 @@ class StudyResult:
         for trial in trials:
             if not 0 <= trial < len(self.configurations):
                 raise ValueError(f"trial {trial} of {len(self.configurations)}")
-        return [run for run in self.runs if run.id.trial in set(trials)]
+        wanted = set(trials)
+        return [run for run in self.runs if run.id.trial in wanted]
 
     def _shared_steps(self, trials: Sequence[int]) -> int | None:
         """The steps that all of some trials did; None where none was evicted, and each went as far as it should."""

@@ -87,7 +87,8 @@ class Settings:
 
 def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tuple[Table, str]:
     """The data and its folds, on the device."""
-    size = rows(jax.tree.map(_array, data))
+    data = jax.tree.map(_array, data)
+    size = rows(data)
     if folds is not None and validation is not None:
         raise ValueError("give folds, which hold out rows of the data, or validation, which is other data; not both")
     if folds is not None:
@@ -97,7 +98,7 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     every, sizes = np.arange(size, dtype=np.int32)[None], np.array([size], np.int32)
     if validation is None:
         return Table(on_device(data), *jax.device_put((every, sizes))), "none"
-    data, validation = jax.tree.map(_array, (data, validation))
+    validation = jax.tree.map(_array, validation)
     if jax.tree.structure(validation) != jax.tree.structure(data):
         raise ValueError("validation data must have the form of the data, such as (x, target)")
     joined = jax.tree.map(_join, data, validation)

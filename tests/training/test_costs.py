@@ -32,10 +32,15 @@ def texts_of(objective: Any, data: Any = (X, Y), **settings: Any) -> list[str]:
 @pytest.mark.parametrize("data", [(X, Y), [(X[:4], Y[:4])] * 20], ids=["arrays", "iterable"])
 def test_a_slow_metric_is_named_with_what_it_takes(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "PATIENCE", 0.0)
+    monkeypatch.setattr(costs, "_seconds", lambda metric, y, target: 1e3 * (metric is slow and y.shape == (4, 1)))
     objective = fnn.supervised(NET, optax.losses.squared_error, metrics={"good": lambda y, t: y[:, 0], "slow": slow})
     (text,) = texts_of(objective, data)
     assert "the metric 'slow' takes" in text
     assert "metrics={'slow': fnn.mean(...)}" in text
+
+
+def test_what_a_call_costs_beyond_an_empty_one_is_the_shortest_of_many() -> None:
+    assert costs._seconds(slow, X, Y) > costs._seconds(lambda y, target: y[:, 0], X, Y)
 
 
 def test_a_metric_of_evaluation_is_not_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
