@@ -10,13 +10,17 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fnn.studies.compiled import Tried
 from fnn.studies.engine import Engine
 from fnn.studies.trial import Place, Program, Table
 
 WIDTHS = {"cpu": 64}  # at most: beyond it the parameters of all networks no longer fit the caches
 WIDTH = 512  # at most, elsewhere
 TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
+FEW = 4  # steps of the first call of a try
 WORTH = 4  # times that of compiling: what training must take for another program to be tried
+HEAVY = 1e7  # floating-point operations of a batch's loss: a CPU gains little by doing more of them at once
+ALONE = "one network after another"
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
 
@@ -58,23 +62,36 @@ def choose(
         return engine, f"{wide} networks at a time over {size} devices"
     loop = Engine(program, "loop", 1, table, key)
     if mode == "loop" or (mode == "auto" and (runs <= loop.workers or width == 1)):
-        return loop.prepare(examples(1)), "one network after another"
-    if isinstance(width, int):
-        together = replace(loop, mode="vmap", width=width).prepare(examples(width))
-    else:
-        together = _fitting(replace(loop, mode="vmap"), examples, runs)
-    side_by_side = f"{together.width} networks side by side"
+        return loop.prepare(examples(1)), ALONE
+
+    def together() -> Engine:
+        if isinstance(width, int):
+            return replace(loop, mode="vmap", width=width).prepare(examples(width))
+        return _fitting(replace(loop, mode="vmap"), examples, runs)
+
+    def alone() -> Engine:
+        return loop.prepare(examples(1))
+
     if mode == "vmap":
-        return together, side_by_side
-    seconds = _seconds(together, examples(together.width), every)
-    if seconds * steps < WORTH * together.compiling:  # it would take longer to compile another than that may save
-        return together, side_by_side
-    alone = _seconds(loop.prepare(examples(1)), examples(1), every)
-    chosen, other, ratio = (together, "one after another", alone / seconds)
-    if alone < seconds:
-        chosen, other, ratio = (loop, "side by side", seconds / alone)
-    name = side_by_side if chosen is together else "one network after another"
-    return chosen, f"{name}, {ratio:.2f} times as fast as {other}"
+        return _named(together())
+    heavy = jax.default_backend() == "cpu" and program.operations(examples(1), table) > HEAVY
+    likely, other = (alone, together) if heavy else (together, alone)
+    first = likely()
+    least = WORTH * first.compiling / steps
+    seconds = _seconds(first, examples(first.width), every, least)
+    if seconds < least:  # it would take longer to compile another than that may save
+        return _named(first)
+    second = other()
+    faster, slower = sorted(
+        [(seconds, first), (_seconds(second, examples(second.width), every, 0), second)], key=lambda pair: pair[0]
+    )
+    name = _named(faster[1])[1]
+    return faster[1], f"{name}, {slower[0] / faster[0]:.2f} times as fast as {_named(slower[1])[1]}"
+
+
+def _named(engine: Engine) -> tuple[Engine, str]:
+    """With how it runs, in words."""
+    return engine, ALONE if engine.mode == "loop" else f"{engine.width} networks side by side"
 
 
 def _fitting(engine: Engine, examples: Callable[[int], Place], runs: int) -> Engine:
@@ -102,11 +119,17 @@ def free_memory() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _seconds(engine: Engine, places: Place, every: int) -> float:
-    """Seconds of one network's step, with its share of the measurements, where all workers are busy; tried once."""
-    if engine.advancing.tried is not None:
-        return engine.advancing.tried
+def _seconds(engine: Engine, places: Place, every: int, least: float) -> float:
+    """Seconds of one network's step, with its share of the measurements, where all workers are busy.
+
+    Measured once for each program. Where a first call shows that it is less than ``least``, that call is all, and what
+    is returned is more than the truth.
+    """
+    found = engine.advancing.tried
+    if found is not None and (found.exact or found.seconds < least):
+        return found.seconds
     banks = [engine.start(places) for _ in range(engine.workers)]
+    networks = engine.width * len(banks)
 
     def advance(number: int, steps: int) -> None:
         banks[number], _ = engine.advance(banks[number], places, steps)
@@ -119,10 +142,13 @@ def _seconds(engine: Engine, places: Place, every: int) -> float:
             list(pool.map(lambda number: advance(number, steps), range(len(banks))))
             return time.perf_counter() - began
 
-        call(1)
+        bound = call(few := min(FEW, every)) / few / networks
+        if bound < least:
+            engine.advancing.tried = Tried(bound, exact=False)
+            return bound
         measuring, steps = min(call(1), call(1)), 2
         while (taken := call(1 + steps)) - measuring < TRIED and steps < every:
             steps = min(4 * steps, every)
         taken = min(taken, call(1 + steps))  # what else the machine does is in the longer one
-    engine.advancing.tried = ((taken - measuring) / steps + measuring / every) / (engine.width * len(banks))
-    return engine.advancing.tried
+    engine.advancing.tried = Tried(((taken - measuring) / steps + measuring / every) / networks, exact=True)
+    return engine.advancing.tried.seconds

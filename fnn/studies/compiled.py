@@ -6,13 +6,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Axes = Sequence[int | None]
+
+
+class Tried(NamedTuple):
+    """What a try of a program measured.
+
+    Attributes:
+        seconds: Of one network's step.
+        exact: Whether that is so; otherwise it is at most as much.
+    """
+
+    seconds: float
+    exact: bool
 
 
 class Lowered:
@@ -28,7 +40,7 @@ class Lowered:
         began = time.perf_counter()
         lowered, quickly = recipe.lower(), recipe.quickly
         self.outputs, self.seconds = lowered.out_info, time.perf_counter() - began
-        self.tried: float | None = None
+        self.tried: Tried | None = None
         self._lowered, self._quickly, self._lock = lowered, quickly, Lock()
 
     def compiled(self) -> Any:
