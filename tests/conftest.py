@@ -1,13 +1,14 @@
 """What every test needs: fresh keys are told from used ones, and real data is found."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
+# What a program computes is tested, and it runs once: optimizing its machine code takes longer than running it.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
@@ -22,12 +23,3 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real data: set FNN_DATA to a folder of data sets")
     return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def compiled_in_haste() -> Iterator[None]:
-    """What a program computes is tested, and it runs once: optimizing its machine code takes longer than running it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()

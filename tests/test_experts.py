@@ -10,8 +10,6 @@ import pytest
 
 import fnn
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 x = np.random.default_rng(0).normal(size=(2, 8, 4)).astype(np.float32)
 
 

@@ -17,8 +17,6 @@ from jax.flatten_util import ravel_pytree
 import fnn
 from tests.catalog import CATALOG, Row
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 ROWS = {row.name: row for row in CATALOG}
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 ROOT = Path(__file__).parent.parent
 LINKING = [ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/README.md"))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,8 +11,6 @@ import pytest
 
 import fnn
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 BATCH, TIME, FEATURES, HEADS, HIDDEN = 2, 5, 16, 4, 24
 x = np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype(np.float32)
 memory = np.random.default_rng(1).normal(size=(BATCH, 7, FEATURES)).astype(np.float32)

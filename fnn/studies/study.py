@@ -87,7 +87,7 @@ def study(
         at: Whether a run's value, and the parameters that are kept, are those of its best measurement or its last.
         early_stopping: From `fnn.early_stopping`; it counts measurements.
         halving: From `fnn.halving`: only the best configurations get all steps.
-        keep: Of how many of the best trials the parameters are kept; ``"all"`` or 0.
+        keep: Of how many of the best trials the parameters are kept, evicted ones last; ``"all"`` or 0.
         predictions: Whether the outputs for rows that a run did not see are returned.
         mode: ``"vmap"``, ``"loop"``, or ``"auto"``: the likely one, or the faster of both where trying can pay.
         width: How many runs side by side. ``"auto"``: as many as are fast and fit the memory.

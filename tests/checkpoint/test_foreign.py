@@ -41,7 +41,7 @@ def save_module(torch: Any, module: Any, file: Path) -> Any:
 
 def agree(net: fnn.Layer, trees: Any, x: np.ndarray, theirs: Any) -> None:
     y, _ = net.apply(trees["params"], trees["state"], x)
-    np.testing.assert_allclose(y, theirs.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(y, theirs.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
 def wanted(net: fnn.Layer, x: np.ndarray) -> Any:

@@ -10,8 +10,6 @@ import pytest
 
 import fnn
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 VOCABULARY = 11
 PROMPT = np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [3, 1, 4, 1, 5]])
 

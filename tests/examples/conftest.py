@@ -10,11 +10,6 @@ if _EXAMPLES not in sys.path:
     sys.path.insert(0, _EXAMPLES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def in_haste(compiled_in_haste: None) -> None:
-    """Examples run once, and small."""
-
-
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache folder, no data folder, and no proxy between the test and its server."""

@@ -11,8 +11,6 @@ from fnn.studies.settings import make_table
 from fnn.studies.trial import Place, Program
 from tests.studies.small import KEY, X, Y, study, trial
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:

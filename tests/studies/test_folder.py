@@ -16,8 +16,6 @@ from fnn.studies import conduct
 from fnn.studies.engine import Engine
 from tests.studies.small import RATES, SPACE, X, Y, same, study
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 WHOLE = {"keep": "all", "predictions": True, "seeds": 2, "width": 3}
 
 

@@ -12,8 +12,6 @@ from fnn.studies.configurations import as_space
 from fnn.studies.runs import Run, RunId
 from tests.studies.small import RATES, SPACE, X, study
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 
 def run(trial, seed, fold, *values, status: Any = "finished"):
     made = Run(RunId(trial, seed, fold), status)

@@ -20,8 +20,6 @@ from fnn.studies.shuffle import ROUNDS
 from fnn.studies.trial import Place, Program, run_key
 from tests.studies.small import KEY, RATES, SPACE, X, Y, same, study, trial
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 ROUNDING: Any = {"rtol": 1e-4, "atol": 1e-6}  # between ways to run the same training by SGD
 
 

@@ -7,8 +7,6 @@ import pytest
 import fnn
 from tests.studies.small import SPACE, same, study
 
-pytestmark = pytest.mark.usefixtures("compiled_in_haste")
-
 optuna = pytest.importorskip("optuna", reason="needs optuna")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 MIXED = {
