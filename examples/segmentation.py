@@ -110,23 +110,6 @@ def stretch(images: np.ndarray) -> np.ndarray:
     return ((images - low) / np.maximum(high - low, 1e-3)).astype(np.float32)
 
 
-def otsu(image: np.ndarray, levels: int = 256) -> float:
-    """The threshold that splits the pixels of a picture into two groups with means as far apart as can be.
-
-    What is made largest is the variance between the groups: the shares of both, times the squared distance of their
-    means.
-
-    References:
-        Otsu, A threshold selection method from gray-level histograms, IEEE Transactions SMC 9, 1979.
-    """
-    counts, edges = np.histogram(image, levels)
-    centers = (edges[:-1] + edges[1:]) / 2
-    below, above = counts.cumsum()[:-1], counts[::-1].cumsum()[::-1][1:]
-    sums = (counts * centers).cumsum()
-    distance = (sums[-1] - sums[:-1]) / above - sums[:-1] / below  # the lowest and highest level are never empty
-    return float(centers[(below * above * distance**2).argmax()])
-
-
 def overlay(image: np.ndarray, mask: np.ndarray, found: np.ndarray) -> np.ndarray:
     """A dimmed picture with what was found, missed and wrongly called a nucleus in colours."""
     shown = 0.6 * np.clip(image, 0, 1) ** 0.5 * np.ones(3)
@@ -197,6 +180,8 @@ def main(
     Returns:
         The mean IoU of the test pictures, by method.
     """
+    from skimage.filters import threshold_otsu
+
     data = nuclei.load()
     raw, masks = data.images[:examples], data.masks[:examples]
     images = stretch(raw)
@@ -220,7 +205,7 @@ def main(
 
     held_out, truth = images[parts["test"]], masks[parts["test"]]
     found = {
-        "Otsu": np.stack([image[..., 0] > otsu(image) for image in raw[parts["test"]]]),
+        "Otsu": np.stack([image[..., 0] > threshold_otsu(image) for image in raw[parts["test"]]]),
         "U-Net": np.asarray(fnn.predict(net, run.params, run.state, held_out, batch_size=8) > 0),
     }
     scores = {name: iou(masks_found, truth) for name, masks_found in found.items()}

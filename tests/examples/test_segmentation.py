@@ -32,6 +32,7 @@ def discs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_methods_find_discs_and_the_table_says_what_is_returned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("skimage", reason="Otsu's threshold is scikit-image's, which is not installed")
     scores = segmentation.main(widths=(4, 8), crop=32, epochs=8, batch_size=4, learning_rate=0.03, output=tmp_path)
     printed = capsys.readouterr().out
     assert "28 pictures to train on, 4 to choose by, 8 to test" in printed
@@ -63,18 +64,3 @@ def test_iou_and_loss_of_answers_that_are_known() -> None:
     np.testing.assert_allclose(segmentation.loss(sure, mask), 0, atol=1e-5)
     wrong = segmentation.loss(-sure, mask)
     np.testing.assert_allclose(wrong[:2], 40 + 1 - 1 / (16 + 1), rtol=1e-5)
-
-
-def test_otsu_is_the_split_that_a_search_finds() -> None:
-    draw = np.random.default_rng(0)
-    image = np.concatenate([draw.normal(0.2, 0.05, 3000), draw.normal(0.7, 0.1, 500)]).clip(0, 1)
-    within = lambda t: sum(part.size * part.var() for part in (image[image <= t], image[image > t]))
-    thresholds = np.linspace(image.min(), image.max(), 500)[1:-1]
-    best = min(within(t) for t in thresholds)
-    assert within(segmentation.otsu(image)) == pytest.approx(best, rel=0.01)
-
-
-def test_otsu_is_that_of_scikit_image() -> None:
-    filters = pytest.importorskip("skimage.filters", reason="compares with scikit-image, which is not installed")
-    image = np.random.default_rng(1).beta(2, 5, (64, 64))
-    assert segmentation.otsu(image) == pytest.approx(filters.threshold_otsu(image), abs=1e-6)
