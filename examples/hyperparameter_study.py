@@ -77,6 +77,7 @@ def main(
     x, y, x_test, y_test = (part[:examples] for part in images[:4])
     x, x_test = (part.reshape(len(part), -1) for part in (x, x_test))
     steps = steps or (500 if data == "digits" else 2000)
+    ninth = -(-steps // 9)
     print(f"{data}: {len(x)} images to train on and to choose by, {len(x_test)} to test, {x.shape[1]} pixels each")
 
     loss = optax.losses.softmax_cross_entropy_with_integer_labels
@@ -92,7 +93,7 @@ def main(
     result = fnn.study(
         trial, fnn.sobol(space(widths)), trials=trials, seeds=seeds,
         data=(x, y), folds=fnn.shuffle_split(held_out=0.2), batch_size=64, steps=steps,
-        maximize="validation/accuracy", halving=fnn.halving(3, first=max(1, steps // 9)) if halving else None,
+        evaluate_every=ninth, maximize="validation/accuracy", halving=fnn.halving(3, first=ninth) if halving else None,
         keep=MEMBERS, folder=folder, key=jax.random.key(seed),
     )  # fmt: skip
 

@@ -19,7 +19,6 @@ WIDTH = 512  # at most, elsewhere
 TRIED = 0.05  # seconds that a try takes at least, where the study has so many steps
 FEW = 4  # steps of the first call of a try
 WORTH = 4  # times that of compiling: what training must take for another program to be tried
-HEAVY = 1e7  # floating-point operations of a batch's loss: a CPU gains little by doing more of them at once
 ALONE = "one network after another"
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
@@ -63,35 +62,21 @@ def choose(
     loop = Engine(program, "loop", 1, table, key)
     if mode == "loop" or (mode == "auto" and (runs <= loop.workers or width == 1)):
         return loop.prepare(examples(1)), ALONE
-
-    def together() -> Engine:
-        if isinstance(width, int):
-            return replace(loop, mode="vmap", width=width).prepare(examples(width))
-        return _fitting(replace(loop, mode="vmap"), examples, runs)
-
-    def alone() -> Engine:
-        return loop.prepare(examples(1))
-
+    if isinstance(width, int):
+        together = replace(loop, mode="vmap", width=width).prepare(examples(width))
+    else:
+        together = _fitting(replace(loop, mode="vmap"), examples, runs)
+    side_by_side = f"{together.width} networks side by side"
     if mode == "vmap":
-        return _named(together())
-    heavy = jax.default_backend() == "cpu" and program.operations(examples(1), table) > HEAVY
-    likely, other = (alone, together) if heavy else (together, alone)
-    first = likely()
-    least = WORTH * first.compiling / steps
-    seconds = _seconds(first, examples(first.width), every, least)
+        return together, side_by_side
+    least = WORTH * together.compiling / steps
+    seconds = _seconds(together, examples(together.width), every, least)
     if seconds < least:  # it would take longer to compile another than that may save
-        return _named(first)
-    second = other()
-    faster, slower = sorted(
-        [(seconds, first), (_seconds(second, examples(second.width), every, 0), second)], key=lambda pair: pair[0]
-    )
-    name = _named(faster[1])[1]
-    return faster[1], f"{name}, {slower[0] / faster[0]:.2f} times as fast as {_named(slower[1])[1]}"
-
-
-def _named(engine: Engine) -> tuple[Engine, str]:
-    """With how it runs, in words."""
-    return engine, ALONE if engine.mode == "loop" else f"{engine.width} networks side by side"
+        return together, side_by_side
+    alone = _seconds(loop.prepare(examples(1)), examples(1), every, 0)
+    if alone < seconds:
+        return loop, f"{ALONE}, {seconds / alone:.2f} times as fast as {side_by_side}"
+    return together, f"{side_by_side}, {alone / seconds:.2f} times as fast as {ALONE}"
 
 
 def _fitting(engine: Engine, examples: Callable[[int], Place], runs: int) -> Engine:

@@ -89,7 +89,7 @@ def study(
         halving: From `fnn.halving`: only the best configurations get all steps.
         keep: Of how many of the best trials the parameters are kept, evicted ones last; ``"all"`` or 0.
         predictions: Whether the outputs for rows that a run did not see are returned.
-        mode: ``"vmap"``, ``"loop"``, or ``"auto"``: the likely one, or the faster of both where trying can pay.
+        mode: ``"vmap"``, ``"loop"``, or ``"auto"``: the faster of both where trying them can pay, or ``"vmap"``.
         width: How many runs side by side. ``"auto"``: as many as are fast and fit the memory.
         mesh: Devices to spread the runs over, along its first axis.
         folder: Where to write configurations, measurements, networks and what is in the middle.

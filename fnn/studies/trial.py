@@ -180,24 +180,6 @@ class Program:
         lane = lane._replace(params=params, state=state, opt_state=opt_state, step=at, finite=finite)
         return self._compare(lane, measured, done), measured
 
-    def operations(self, place: Place, table: Table) -> float:
-        """Floating-point operations of one network's loss of a batch, as the compiler counts them.
-
-        Args:
-            place: Of one network, with a leading axis of 1.
-            table: The data; only its shapes are read.
-        """
-        net, objective, _, augment = self.build({name: value[0] for name, value in place.hp.items()})
-        key, batch = jax.eval_shape(lambda: jax.random.key(0)), self._batch_specs(table)
-        params, state = jax.eval_shape(net.init, key, *_inputs(objective, batch))
-
-        def forward(params: Any, state: Any, batch: Any, key: jax.Array) -> jax.Array:
-            batch = batch if augment is None else augment(fold(key, "augment"), batch)
-            return objective(params, state, batch, key=fold(key, "loss"), train=True)[0]
-
-        cost = jax.jit(forward).lower(params, state, batch, key).cost_analysis()
-        return float((cost or {}).get("flops", 0.0))
-
     def batch(self, words: jax.Array, step: jax.Array, place: Place, table: Table) -> Any:
         """The batch of a step: each epoch goes through the fold's rows in another order, its remainder is dropped."""
         fold_number = _fold(place, table.train)
