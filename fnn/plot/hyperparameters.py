@@ -220,16 +220,15 @@ def _points(panel: Any, across: np.ndarray, score: Scale, result: StudyResult) -
     scores, (low, high) = score.places, (score.low, score.high)
     worse = low if result.maximize else high
     known, inside, early = np.isfinite(scores), (scores >= low) & (scores <= high), result.evicted()
-    marks = {"s": 22, "linewidths": 0, "alpha": 0.8 if len(scores) <= CROWD else 0.4}
+    marks: dict[str, Any] = {"s": 22, "linewidths": 0, "alpha": 0.8 if len(scores) <= CROWD else 0.4}
     whole = inside & ~early
     panel.scatter(across[whole], scores[whole], color="tab:blue", label="trial", **marks)
     if (ended := inside & early).any():
         panel.scatter(across[ended], scores[ended], color="gray", label="evicted, after fewer steps", **marks)
-    far = known & ~inside
-    if far.any():
-        pointer = "v" if result.maximize else "^"
-        at_end = np.full(far.sum(), worse)
-        panel.scatter(across[far], at_end, marker=pointer, color="tab:blue", label="far worse", clip_on=False, **marks)
+    marks |= {"marker": "v" if result.maximize else "^", "clip_on": False}
+    for label, colour, which in (("far worse", "tab:blue", ~early), ("evicted, far worse", "gray", early)):
+        if (far := known & ~inside & which).any():
+            panel.scatter(across[far], np.full(far.sum(), worse), color=colour, label=label, **marks)
     _without_score(panel, across[~known], np.full((~known).sum(), worse))
     if known.any():
         best = result.order()[0]

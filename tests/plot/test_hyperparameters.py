@@ -111,12 +111,13 @@ def test_a_slice_has_every_trial_and_marks_the_best_and_those_without_score() ->
     np.testing.assert_allclose(drawn["without score"], [[rate, axes.get_ylim()[1]] for rate in rates[4:]])
 
 
-def test_a_score_far_worse_than_the_median_stands_at_the_end_of_the_axis() -> None:
+@pytest.mark.parametrize(("status", "label"), [("finished", "far worse"), ("evicted", "evicted, far worse")])
+def test_a_score_far_worse_than_the_median_stands_at_the_end_of_the_axis(status: Any, label: str) -> None:
     result = studied(seeds=1)
-    result.runs[-1].best_value = 1e6
+    result.runs[-1].best_value, result.runs[-1].status = 1e6, status
     axes = plot.slices(result).axes[0]
     assert axes.get_ylim()[1] < 10
-    np.testing.assert_allclose(points(axes)["far worse"][:, 1], axes.get_ylim()[1])
+    np.testing.assert_allclose(points(axes)[label][:, 1], axes.get_ylim()[1])
     assert len(points(axes)["trial"]) == 5
 
 
