@@ -154,7 +154,7 @@ def rivals(x: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     """
     flat = x[:5000].reshape(len(x[:5000]), -1)
     pca = PCA(min(CODE, *flat.shape), random_state=seed).fit(flat)
-    codes = pca.transform(flat)
+    codes = pca.transform(flat).astype(np.float64)  # in float32, scikit-learn finds the covariances not quite symmetric
     held_out = len(codes) // 5
     fit = lambda parts, codes: GaussianMixture(parts, reg_covar=1e-3, random_state=seed).fit(codes)
     parts = max((5, 10, 20), key=lambda parts: fit(parts, codes[held_out:]).score(codes[:held_out]))
