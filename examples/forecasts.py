@@ -66,7 +66,7 @@ def draw_calibration(
     right.plot([0, largest], [0, largest], color="gray", linestyle=":")
     right.plot(sure, errors, marker="o", color=f"C{list(forecasts).index(name)}")
     right.set(xlim=(0, largest), ylim=(0, largest), title=f"{name}, {len(groups)} groups of test rows")
-    right.set(xlabel=f"predicted deviation ({unit})", ylabel=f"error, root mean square ({unit})")
+    right.set(xlabel=f"predicted deviation ({unit})", ylabel="root mean square error, likewise")
     for panel in (left, right):
         panel.grid(alpha=0.3)
     return figure
