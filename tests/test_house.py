@@ -83,21 +83,6 @@ def test_only_public_jax_is_used(file: Path) -> None:
     assert "jax.core" not in text.replace("jax.extend.core", "")
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_a_file_fits_in_the_head(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 330
-
-
-def test_every_test_file_mirrors_a_file_of_the_library() -> None:
-    beside = {"laws", "house", "readme", "examples", "errors", "examples/options"}  # what is true of many files at once
-    for test in (ROOT / "tests").rglob("test_*.py"):
-        name = test.stem.removeprefix("test_")
-        folder = test.parent.relative_to(ROOT / "tests")
-        homes = [ROOT / "fnn" / folder / name, ROOT / folder / name]
-        mirrors = any(home.with_suffix(".py").exists() or home.is_dir() for home in homes)
-        assert mirrors or str(folder / name) in beside, f"{test} mirrors nothing"
-
-
 def test_importing_fnn_starts_no_backend_and_changes_no_setting() -> None:
     program = (
         "import jax; before = dict(jax.config.values); import fnn; assert dict(jax.config.values) == before; "

@@ -1,0 +1,83 @@
+"""Common mistakes, one row each: the whole first line of the error says what is wrong, where, and how to fix it.
+
+A row is a function that makes the mistake. Its traceback may show the user's code and at most 12 frames of fnn.
+"""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fnn
+
+FNN = str(Path(fnn.__file__).parent)
+FRAMES = 12
+MISTAKES: list[Any] = []
+
+
+def mistake(error: type[BaseException], first_line: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Register a function that must raise exactly ``error``, with ``first_line`` as the first line of its message."""
+
+    def register(function: Callable[[], Any]) -> Callable[[], Any]:
+        MISTAKES.append(pytest.param(function, error, first_line, id=function.__name__))
+        return function
+
+    return register
+
+
+KEY = jax.random.key(0)
+X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
+CROSS_ENTROPY = optax.losses.softmax_cross_entropy_with_integer_labels
+NET = fnn.serial(fnn.dense(4), jax.nn.relu, fnn.dense(2))
+OBJECTIVE = fnn.supervised(NET, CROSS_ENTROPY)
+ADAM = optax.adam(1e-3)
+
+
+def new_run() -> fnn.TrainState:
+    return fnn.train_init(NET, ADAM, KEY, X)
+
+
+# Layers, init and apply.
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: x has 3 axes, wanted 4 for this window: (batch, height, width, channels); "
+    "add the channel axis, x[..., None], or the batch axis, x[None]",
+)
+def images_without_a_channel_axis() -> None:
+    fnn.serial(fnn.conv(4, (3, 3))).init(KEY, np.ones((4, 6, 6)))
+
+
+# Sequences, attention and normalisation.
+
+
+# Training: objectives, steps, optimizers and labels.
+
+
+# Data, batches, evaluation and prediction.
+
+
+# fit, checkpoints and early stopping.
+
+
+# Studies.
+
+
+# Augmentation and progress.
+
+
+@pytest.mark.parametrize(("make", "error", "first_line"), MISTAKES)
+def test_a_mistake_is_explained(make: Callable[[], Any], error: type[BaseException], first_line: str) -> None:
+    with pytest.raises(error) as caught:
+        make()
+    assert type(caught.value) is error
+    assert str(caught.value).split("\n")[0] == first_line
+    frames = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert sum(frame.startswith(FNN) for frame in frames) <= FRAMES
