@@ -3,8 +3,12 @@
 
 A layer is a pair of functions: ``params, state = layer.init(key, *xs)`` reads shapes, and
 ``y, state = layer.apply(params, state, *xs, key=None, train=False)`` computes. Below are the everyday names, from the
-ground up; each file imports only from the floors beneath it.
+ground up; each file imports only from the floors beneath it. ``help(fnn.NAME)`` explains one of them.
 """
+
+from types import ModuleType as _Module
+
+__version__ = "0.1.0"  # the only place that holds it: pyproject.toml reads it here
 
 # The protocol: what a layer is, keys that go by name, errors with an address.
 from fnn.core.layer import Layer as Layer
@@ -155,3 +159,16 @@ from fnn.studies.statistics import (
 )
 from fnn.studies.study import study as study
 from fnn.studies.finder import LearningRates as LearningRates, find_learning_rate as find_learning_rate
+
+# The public names are those that are imported above: a name is written once. Modules come along with their contents.
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _Module)
+]
+
+__doc__ = f"{__doc__}\n" + "\n".join(
+    f"{name:24}{(globals()[name].__doc__ or '').partition(chr(10))[0]}".rstrip() for name in __all__
+)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -14,14 +14,21 @@ from fnn.ops.dtypes import widen
 
 
 def at(tree: dict[str, Any], path: str) -> Any:
-    """Look up the part of a tree under ``path``.
+    """Look up the subtree or the leaf at ``path``.
+
+    A layer without parameters owns no entry in ``params``, and one without state none in ``state``: the path of such a
+    layer cannot be told from a misspelt one, and raises too.
 
     Args:
         tree: Nested dicts, such as params or state.
         path: Names joined by slashes. An empty path is the tree itself.
 
     Returns:
-        The subtree or the leaf; ``{}`` where nothing is owned, as for a layer without parameters.
+        The subtree or the leaf.
+
+    Raises:
+        ValueError: when the tree has no such path; the message names the closest ones.
+        TypeError: when ``tree`` is not a dict.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -29,12 +36,17 @@ def at(tree: dict[str, Any], path: str) -> Any:
         >>> params, state = net.init(jax.random.key(0), jnp.ones((4, 3)))
         >>> fnn.at(params, "body/dense_0/kernel").shape
         (3, 8)
-        >>> fnn.at(params, "body/relu_0")
-        {}
+        >>> sorted(fnn.at(params, "head"))
+        ['bias', 'kernel']
     """
+    if not isinstance(tree, dict):
+        raise TypeError(f"tree must be nested dicts, such as run.params, got {type(tree).__name__}")
+    part: Any = tree
     for name in filter(None, path.split("/")):
-        tree = tree.get(name, {}) if isinstance(tree, dict) else {}
-    return tree
+        if not isinstance(part, dict) or name not in part:
+            raise ValueError(f"the tree has no path {path!r}: {_hint_at(path, tree)}")
+        part = part[name]
+    return part
 
 
 def mask(params: Any, *patterns: str) -> Any:
@@ -179,6 +191,17 @@ def _select(tree: Any, patterns: tuple[str, ...]) -> list[bool]:
             raise ValueError(f"{pattern!r} matches no leaf; {_hint(pattern, paths)}")
         selected = [old or new for old, new in zip(selected, matched)]
     return selected
+
+
+def _hint_at(path: str, tree: dict[str, Any]) -> str:
+    leaves = [jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in jax.tree.leaves_with_path(tree)]
+    if not leaves:
+        return "it has no leaves"
+    paths = dict.fromkeys(
+        itertools.chain.from_iterable(itertools.accumulate(leaf.split("/"), "{}/{}".format) for leaf in leaves)
+    )
+    closest = ", ".join(difflib.get_close_matches(path, paths, n=3, cutoff=0.0))
+    return f"the closest are {closest}; a layer that owns no arrays has no entry"
 
 
 def _hint(pattern: str, paths: list[str]) -> str:

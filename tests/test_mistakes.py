@@ -72,6 +72,25 @@ def images_without_a_channel_axis() -> None:
 # Augmentation and progress.
 
 
+@mistake(
+    ValueError,
+    "the tree has no path 'dense_0/kernal': the closest are dense_0/kernel, dense_1/kernel, dense_0/bias; "
+    "a layer that owns no arrays has no entry",
+)
+def a_path_with_a_typo() -> None:
+    fnn.at(new_run().params, "dense_0/kernal")
+
+
+@mistake(TypeError, "tree must be nested dicts, such as run.params, got TrainState")
+def the_path_of_a_run() -> None:
+    fnn.at(new_run(), "dense_0/kernel")  # pyright: ignore[reportArgumentType]
+
+
+@mistake(ValueError, "'*kernal' matches no leaf; the closest paths are dense_1/kernel, dense_0/kernel, dense_1/bias")
+def a_pattern_with_a_typo() -> None:
+    fnn.l2(new_run().params, "*kernal")
+
+
 @pytest.mark.parametrize(("make", "error", "first_line"), MISTAKES)
 def test_a_mistake_is_explained(make: Callable[[], Any], error: type[BaseException], first_line: str) -> None:
     with pytest.raises(error) as caught:

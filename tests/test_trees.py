@@ -35,9 +35,28 @@ def test_at_gives_a_subtree_or_a_leaf() -> None:
     assert at(PARAMS, "") is PARAMS
 
 
-@pytest.mark.parametrize("path", ["tail", "body/dropout_0", "head/kernel/deeper", "tail/a/b"])
-def test_at_gives_an_empty_dict_where_nothing_is_owned(path: str) -> None:
-    assert at(PARAMS, path) == {}
+@pytest.mark.parametrize(
+    ("path", "closest"),
+    [
+        ("head/kernal", "head/kernel"),
+        ("bodi/norm", "body/norm"),
+        ("body/dense_0/kernels", "body/dense_0/kernel"),
+        ("head/kernel/deeper", "head/kernel"),
+        ("body/dropout_0", "body/norm"),
+        ("Head", "head"),
+    ],
+)
+def test_at_names_the_closest_paths_where_the_tree_has_none(path: str, closest: str) -> None:
+    """It was an empty dict, so that a typo looked like a layer without parameters."""
+    with pytest.raises(ValueError, match=f"no path '{path}': the closest are .*{closest}.*; a layer that owns no"):
+        at(PARAMS, path)
+
+
+def test_at_of_an_empty_tree_and_of_no_tree() -> None:
+    with pytest.raises(ValueError, match="it has no leaves"):
+        at({}, "head")
+    with pytest.raises(TypeError, match=r"nested dicts, such as run\.params, got tuple"):
+        at((PARAMS,), "head")  # pyright: ignore[reportArgumentType]
 
 
 def test_mask_is_a_tree_of_python_bools() -> None:
