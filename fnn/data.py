@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.keys import check_key, fold
+from fnn.ops.shuffle import ROUNDS, rows_of_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,13 @@ class Batches:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[Any]:
+        words = self.words()
         for step in range(self.start, self.stop):
-            yield self[step]
+            yield _batch(self.data, words, step, batch_size=self.batch_size)
 
     def __getitem__(self, step: int) -> Any:
         """The batch of step ``step``, whichever epoch that falls in."""
-        return pick(self.data, self.indices(step))
+        return _batch(self.data, self.words(), step, batch_size=self.batch_size)
 
     def after(self, step: int) -> "Batches":
         """Those from step ``step`` on: what is left for a run that did so many."""
@@ -51,12 +53,11 @@ class Batches:
 
     def indices(self, step: int) -> jax.Array:
         """Which rows are the batch of step ``step``, ``(batch_size,)`` int32."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        return self.order(epoch)[index]
+        return _indices(self.words(), step, size=rows(self.data), batch_size=self.batch_size)
 
-    def order(self, epoch: int) -> jax.Array:
-        """Rows of every batch of one epoch, ``(steps_per_epoch, batch_size)`` int32."""
-        return _order(self.key, epoch, rows(self.data), self.batch_size)
+    def words(self) -> jax.Array | None:
+        """Random bits that decide the order of the rows; None where the order is that of the data."""
+        return None if self.key is None else _words(self.key)
 
 
 def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs: int = 1, start: int = 0) -> Batches:
@@ -132,10 +133,29 @@ def pick(data: Any, indices: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), data)
 
 
+def batch_of_step(data: Any, words: jax.Array | None, step: jax.Array, batch_size: int) -> Any:
+    """The batch of a step, which costs its own rows only; for compiled loops.
+
+    Args:
+        data: Arrays, as `Batches` holds them.
+        words: From `Batches.words`.
+        step: Number of the step, counted from the first epoch, an integer that may be traced.
+        batch_size: Rows of a batch.
+    """
+    return pick(data, _indices(words, step, size=rows(data), batch_size=batch_size))
+
+
 @partial(jax.jit, static_argnames=("size", "batch_size"))
-def _order(key: jax.Array | None, epoch: int, size: int, batch_size: int) -> jax.Array:
-    order = jnp.arange(size, dtype=jnp.int32)
-    if key is not None:
-        order = jax.random.permutation(jax.random.fold_in(fold(key, "shuffle"), epoch), order)
-    steps = size // batch_size
-    return order[: steps * batch_size].reshape(steps, batch_size)
+def _indices(words: jax.Array | None, step: jax.Array, size: int, batch_size: int) -> jax.Array:
+    step = jnp.asarray(step, jnp.int32)
+    if words is not None:
+        return rows_of_step(words, step, size, batch_size)
+    return step % (size // batch_size) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+
+
+_batch = jax.jit(batch_of_step, static_argnames="batch_size")
+
+
+@jax.jit
+def _words(key: jax.Array) -> jax.Array:
+    return jax.random.bits(fold(key, "shuffle"), (2 * ROUNDS,), jnp.uint32)

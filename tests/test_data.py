@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +22,34 @@ def test_rows_of_all_arrays_stay_together(key: jax.Array) -> None:
         np.testing.assert_array_equal(batch["x"], batch["target"])
 
 
-def test_every_epoch_has_another_permutation_so_no_row_is_left_out_for_good(key: jax.Array) -> None:
+@pytest.mark.parametrize("size", [7, 1000])
+def test_every_epoch_shows_each_row_once_in_another_order(size: int, key: jax.Array) -> None:
+    data = fnn.batches((jnp.arange(size),), 1, key=key, epochs=3)
+    first, second, third = np.concatenate([np.asarray(x) for (x,) in data]).reshape(3, size)
+    for epoch in (first, second, third):
+        assert sorted(epoch.tolist()) == list(range(size))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(second, third)
+
+
+def test_no_row_is_left_out_for_good(key: jax.Array) -> None:
     data = fnn.batches((X,), 4, key=key, epochs=20)
-    assert not np.array_equal(data.order(0), data.order(1))
     assert {float(value) for (x,) in data for value in x} == set(range(10))
+
+
+def test_a_batch_costs_its_own_rows_only(key: jax.Array) -> None:
+    """Each batch shuffled the whole data set: 117 ms for one of 300 000 rows."""
+    data = fnn.batches((jnp.zeros(100_003),), 4, key=key)
+    program = str(jax.make_jaxpr(lambda step: data[step])(0))
+    assert "[4]" in program
+    assert set(re.findall(r"\w+\[100003\S*\]", program)) == {"f32[100003]"}
+
+
+def test_indices_are_the_rows_of_the_batch_and_the_step_may_be_traced(key: jax.Array) -> None:
+    data = fnn.batches((X, Y), 3, key=key, epochs=2)
+    for step, (_, y) in enumerate(data):
+        np.testing.assert_array_equal(data.indices(step), y)
+        np.testing.assert_array_equal(jax.jit(lambda step: data[step])(step)[1], y)
 
 
 def test_without_a_key_the_order_stays() -> None:

@@ -13,7 +13,7 @@ from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.data import pick, rows
 from fnn.metrics.streaming import Metric
-from fnn.studies.shuffle import ROUNDS, shuffled
+from fnn.ops.shuffle import ROUNDS, rows_of_step
 from fnn.training.objective import Supervised
 from fnn.training.step import Augment, Objective, TrainState, train_init, train_step
 
@@ -184,10 +184,7 @@ class Program:
         """The batch of a step: each epoch goes through the fold's rows in another order, its remainder is dropped."""
         fold_number = _fold(place, table.train)
         size = table.train_sizes[fold_number]
-        steps = size // self.batch_size
-        first = step % steps * self.batch_size
-        positions = shuffled(words, step // steps, first + jnp.arange(self.batch_size, dtype=jnp.int32), size)
-        return pick(table.data, table.train[fold_number, positions])
+        return pick(table.data, table.train[fold_number, rows_of_step(words, step, size, self.batch_size)])
 
     def measure(self, objective: Objective, params: Any, state: Any, place: Place, table: Table) -> dict[str, Any]:
         """Loss and metrics over the rows that are held out, exact however many there are."""

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.data import Batches, pick
+from fnn.data import Batches, batch_of_step, pick, rows
 from fnn.training.retrace import traces_of
 
 SECONDS_PER_REPORT = 0.2
@@ -80,14 +80,11 @@ def _over_arrays(
 ) -> Iterator[Report]:
     at, end, per_epoch = batches.start, batches.stop, batches.steps_per_epoch
     advance = _compile_looped(step)
-    order, count = batches.order(at // per_epoch), every or 1
+    words, count = batches.words(), every or 1
     while at < end:
-        index = at % per_epoch
-        steps = min(count, per_epoch - index, end - at, STEPS_PER_CALL, limit(at))
+        steps = min(count, per_epoch - at % per_epoch, end - at, STEPS_PER_CALL, limit(at))
         began = time.perf_counter()
-        run, buffers = advance(run, batches.data, order, index, steps)
-        if (at + steps) % per_epoch == 0:  # shuffle for the next epoch while this one computes
-            order = batches.order((at + steps) // per_epoch)
+        run, buffers = advance(run, batches.data, words, at, steps, batch_size=batches.batch_size)
         metrics = _cut(jax.device_get(buffers), steps)
         seconds = time.perf_counter() - began
         if every is None:  # the first call's time is mostly compilation and says nothing
@@ -129,15 +126,18 @@ def _compile_looped(step: Step) -> Callable[..., Any]:
     The state is not donated: XLA copies it once into the loop, and so the caller may keep what went in.
     """
 
-    @jax.jit
-    def advance(run: Any, data: Any, order: jax.Array, index: jax.Array, steps: jax.Array) -> Any:
-        size = min(len(order), STEPS_PER_CALL)
-        _, spec = jax.eval_shape(_traced(step), run, pick(data, order[0]))
+    @partial(jax.jit, static_argnames="batch_size")
+    def advance(
+        run: Any, data: Any, words: jax.Array | None, first: jax.Array, steps: jax.Array, batch_size: int
+    ) -> Any:
+        batch = lambda number: batch_of_step(data, words, first + number, batch_size)
+        size = min(rows(data) // batch_size, STEPS_PER_CALL)
+        _, spec = jax.eval_shape(lambda run: _traced(step)(run, batch(0)), run)
         buffers = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), spec)
 
         def body(number: jax.Array, carry: Any) -> Any:
             run, buffers = carry
-            run, metrics = _traced(step)(run, pick(data, order[index + number]))
+            run, metrics = _traced(step)(run, batch(number))
             return run, jax.tree.map(lambda buffer, value: buffer.at[number].set(value), buffers, metrics)
 
         return jax.lax.fori_loop(0, steps, body, (run, buffers))

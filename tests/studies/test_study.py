@@ -14,9 +14,9 @@ import optax
 import pytest
 
 import fnn
+from fnn.ops.shuffle import ROUNDS
 from fnn.studies.folds import as_folds
 from fnn.studies.settings import make_table
-from fnn.studies.shuffle import ROUNDS
 from fnn.studies.trial import Place, Program, run_key
 from tests.studies.small import KEY, RATES, SPACE, X, Y, same, study, trial
 

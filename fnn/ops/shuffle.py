@@ -1,4 +1,4 @@
-"""Shuffling without a table: the place of each row in a permutation is computed where it is needed."""
+"""Shuffling without a table: each row of a permutation is computed where it is needed."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,24 @@ import jax.numpy as jnp
 ROUNDS = 16
 
 
-def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax.Array) -> jax.Array:
+def rows_of_step(words: jax.Array, step: jax.Array, size: jax.Array | int, batch_size: int) -> jax.Array:
+    """Rows of one batch: each epoch is another permutation, and what is left at its end is dropped.
+
+    Args:
+        words: Random bits, ``(2 * ROUNDS,)`` uint32.
+        step: Number of the step, counted from the first epoch, an integer.
+        size: How many rows there are, an integer.
+        batch_size: Rows of a batch.
+
+    Returns:
+        Their numbers, ``(batch_size,)`` int32.
+    """
+    steps_per_epoch = size // batch_size
+    positions = step % steps_per_epoch * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    return shuffled(words, step // steps_per_epoch, positions, size)
+
+
+def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax.Array | int) -> jax.Array:
     """Where a random permutation of ``0 .. size - 1`` takes ``positions``.
 
     The swap-or-not shuffle: in each round every element may change places with its mirror image about a random point,

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chisquare, spearmanr
 
-from fnn.studies.shuffle import ROUNDS, shuffled
+from fnn.ops.shuffle import ROUNDS, rows_of_step, shuffled
 
 
 def words(seed: int) -> jax.Array:
@@ -50,3 +50,17 @@ def test_neighbours_are_torn_apart_as_by_a_random_permutation():
     distances = np.arange(1, size)
     wanted = 2 * (size - distances) / (size * (size - 1)) * len(gaps)
     assert chisquare(np.bincount(gaps, minlength=size)[1:], wanted).pvalue > 1e-3
+
+
+def test_every_row_is_in_the_first_batch_equally_often():
+    size, batch_size, epochs = 200, 10, 2000
+    steps = jnp.arange(epochs) * (size // batch_size)
+    first = jax.jit(jax.vmap(lambda step: rows_of_step(words(7), step, size, batch_size)))(steps)
+    assert chisquare(np.bincount(np.ravel(first), minlength=size)).pvalue > 1e-3
+
+
+def test_the_orders_of_successive_epochs_are_not_correlated():
+    size = 5000
+    orders = np.asarray(jax.vmap(lambda epoch: shuffled(words(3), epoch, jnp.arange(size), size))(jnp.arange(5)))
+    for before, after in zip([np.arange(size), *orders], orders):
+        assert spearmanr(before, after).pvalue > 1e-3
