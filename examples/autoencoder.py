@@ -120,7 +120,8 @@ def train_vae(x: np.ndarray, components: int, hidden: int, epochs: int, batch_si
     run = fnn.train_init(net, optimizer, key, x)
     run, history = fnn.fit(
         evidence_lower_bound(net), optimizer, run, x[held_out:], batch_size=batch_size, epochs=epochs,
-        validation=x[:held_out], early_stopping=fnn.early_stopping(max(3, epochs // 10)), progress=False,
+        validation=x[:held_out], progress=False,
+        early_stopping=fnn.early_stopping(max(3, epochs // 10), minimize="validation/loss"),
     )  # fmt: skip
     best = int(history["validation/loss"].argmin())
     losses = f"loss {history['loss'][best]:.1f}, of validation {history['validation/loss'][best]:.1f}"

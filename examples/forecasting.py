@@ -131,7 +131,7 @@ def train(
     run, history = fnn.fit(
         fnn.supervised(net, pinball), optimizer, fnn.train_init(net, optimizer, key, arrays[0][0]), arrays[0],
         batch_size=min(setting.batch_size, len(fit.x)), epochs=setting.epochs, validation=arrays[1],
-        early_stopping=fnn.early_stopping(10), progress=False,
+        early_stopping=fnn.early_stopping(10, minimize="validation/loss"), progress=False,
     )  # fmt: skip
 
     def forecast(part: series.Windows) -> np.ndarray:

@@ -108,7 +108,7 @@ def train(
     run, history = fnn.fit(
         objective, optimizer, fnn.train_init(net, optimizer, key, *data[0]), data,
         batch_size=min(512, max(1, len(data[1]) // 32)), epochs=epochs, validation=validation,
-        early_stopping=fnn.early_stopping(3), progress=False,
+        early_stopping=fnn.early_stopping(3, minimize="validation/loss"), progress=False,
     )  # fmt: skip
     return run, int(history["validation/loss"].argmin()) + 1
 

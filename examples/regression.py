@@ -140,10 +140,11 @@ def train(
     """Train one variant; the history it returns is in the units of the target."""
     net, optimizer = network(variant.hidden, variant.dropout), optax.adam(setting.learning_rate)
     objective = fnn.supervised(net, optax.losses.squared_error, penalty=penalty(variant))
+    rule = fnn.early_stopping(variant.patience, minimize="validation/loss") if variant.patience else None
     run, history = fnn.fit(
         objective, optimizer, fnn.train_init(net, optimizer, key, rows.train[0]), rows.train,
         batch_size=min(setting.batch_size, len(rows.train[0])), epochs=epochs, validation=rows.validation,
-        early_stopping=fnn.early_stopping(variant.patience) if variant.patience else None, progress=False,
+        early_stopping=rule, progress=False,
     )  # fmt: skip
     in_units = {name: rows.scale * np.sqrt(history[f"{name}loss"]) for name in ("", "validation/")}
     return net, run, {f"{name}error": values for name, values in in_units.items()}

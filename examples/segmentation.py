@@ -200,7 +200,7 @@ def main(
     run, history = fnn.fit(
         objective, optimizer, run, (x, y), batch_size=batch_size, epochs=epochs, augment=partial(augment, size=crop),
         validation=tuple(part[parts["validation"]] for part in (images, masks)),
-        early_stopping=fnn.early_stopping(epochs, monitor="validation/iou", maximize=True),
+        early_stopping=fnn.early_stopping(epochs, maximize="validation/iou"),
     )  # fmt: skip
 
     held_out, truth = images[parts["test"]], masks[parts["test"]]

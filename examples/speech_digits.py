@@ -81,7 +81,7 @@ def train(
     run = run._replace(params=run.params | (params or {}))
     return fnn.fit(
         objective, optimizer, run, data, batch_size=32, epochs=epochs, validation=validation, augment=other_voice,
-        early_stopping=fnn.early_stopping(epochs),
+        early_stopping=fnn.early_stopping(epochs, minimize="validation/loss"),
     )  # fmt: skip
 
 

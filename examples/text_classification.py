@@ -103,7 +103,7 @@ def train(
     return fnn.fit(
         objective, optimizer, run, (rows[0], data.train.labels), epochs=epochs,
         batch_size=min(64, len(data.train.texts)), validation=(rows[1], data.validation.labels),
-        early_stopping=fnn.early_stopping(patience=epochs, monitor="validation/f1", maximize=True),
+        early_stopping=fnn.early_stopping(patience=epochs, maximize="validation/f1"),
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def train(
     metrics = {"cross-entropy": cross_entropy, "accuracy": fnn.accuracy}
     objective = fnn.supervised(net, smoothed, metrics=metrics, inputs=lambda x: x)
     run = fnn.train_init(net, optimizer, jax.random.key(seed), *jax.tree.map(lambda ids: ids[:1], data[0]))
-    rule = fnn.early_stopping(patience=epochs, monitor="validation/cross-entropy")
+    rule = fnn.early_stopping(patience=epochs, minimize="validation/cross-entropy")
     return fnn.fit(
         objective, optimizer, run, data, batch_size=batch_size, epochs=epochs, validation=validation,
         early_stopping=rule,

@@ -66,6 +66,39 @@ def images_without_a_channel_axis() -> None:
 # fit, checkpoints and early stopping.
 
 
+@mistake(
+    ValueError,
+    "early_stopping needs the name of one metric and a direction: "
+    'minimize="validation/loss" or maximize="validation/accuracy", got neither',
+)
+def early_stopping_without_a_direction() -> None:
+    fnn.early_stopping(3)
+
+
+@mistake(TypeError, "minimize and maximize are names of metrics, such as 'validation/loss', got True")
+def early_stopping_with_a_flag_for_a_direction() -> None:
+    fnn.early_stopping(3, maximize=True)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(ValueError, "give maximize='accuracy' or minimize='loss': there is one best checkpoint")
+def checkpoints_with_two_directions() -> None:
+    fnn.Checkpoints("run", maximize="accuracy", minimize="loss")
+
+
+@mistake(TypeError, "every must be an int, got 1.5")
+def checkpoints_every_one_and_a_half_steps() -> None:
+    fnn.Checkpoints("run", every=1.5)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(
+    ValueError,
+    "nothing decides which checkpoint is the best; make them by "
+    'fnn.Checkpoints(folder, minimize="validation/loss") or by maximize="validation/accuracy"',
+)
+def the_best_checkpoint_by_no_metric() -> None:
+    fnn.Checkpoints("run").restore(best=True)
+
+
 # Studies.
 
 

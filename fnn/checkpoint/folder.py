@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fnn.checkpoint.archive import read_note
 from fnn.checkpoint.disk import lock, remove_leftovers
 from fnn.checkpoint.errors import CheckpointError, CheckpointWarning, MisfitError
@@ -52,20 +54,22 @@ class Checkpoints:
     Args:
         folder: Where; made when the first is saved.
         keep: How many of the newest stay.
-        best: Name of a metric, such as ``"validation/accuracy"``; the checkpoint with its best value stays too. None:
-            there is no best one.
-        maximize: Whether larger is better.
-        every: Steps after which `fnn.fit` and `fnn.training` save. None: after each epoch. With ``best``, `fit` saves
-            after each epoch too.
+        maximize: Name of a metric, such as ``"validation/accuracy"``: the checkpoint with its largest value, the best
+            one, stays too.
+        minimize: Name of a metric, such as ``"validation/loss"``: the checkpoint with its smallest value, the best one,
+            stays too. With neither there is no best one.
+        every: Steps after which `fnn.fit` and `fnn.training` save. None: after each epoch. With ``maximize`` or
+            ``minimize``, `fit` saves after each epoch too.
         background: Whether to write while the run goes on. The tree is copied first, so it may be donated or changed;
             an error is raised by the next call.
 
     Raises:
-        ValueError: when ``keep`` or ``every`` is not positive.
+        ValueError: when ``keep`` or ``every`` is not positive, or both ``maximize`` and ``minimize`` are given.
+        TypeError: when ``keep`` or ``every`` is no int, or ``maximize`` or ``minimize`` no name.
 
     Example:
         >>> import fnn, jax.numpy as jnp, tempfile
-        >>> with fnn.Checkpoints(tempfile.mkdtemp(), keep=2, best="loss") as checkpoints:
+        >>> with fnn.Checkpoints(tempfile.mkdtemp(), keep=2, minimize="loss") as checkpoints:
         ...     for step, loss in [(10, 0.5), (20, 0.3), (30, 0.4), (40, 0.6)]:
         ...         checkpoints.save(step, {"w": jnp.full(2, loss)}, metrics={"loss": loss})
         >>> checkpoints.steps()
@@ -75,19 +79,29 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | Path, *, keep: int = 3, best: str | None = None, maximize: bool = False,
+        self, folder: str | Path, *, keep: int = 3, maximize: str | None = None, minimize: str | None = None,
         every: int | None = None, background: bool = False,
     ):  # fmt: skip
-        if keep < 1 or (every is not None and every < 1):
-            raise ValueError(f"keep and every must be positive, got {keep} and {every}")
-        self.folder, self.keep, self.best, self.maximize = Path(folder), keep, best, maximize
-        self.every, self.background = every, background
+        for name, number in {"keep": keep, "every": 1 if every is None else every}.items():
+            if not isinstance(number, int | np.integer) or isinstance(number, bool):
+                raise TypeError(f"{name} must be an int, got {number!r}")
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        for name, metric in {"maximize": maximize, "minimize": minimize}.items():
+            if not isinstance(metric, str | None):
+                raise TypeError(f"{name} is the name of a metric, such as {name}='validation/loss', got {metric!r}")
+        if maximize is not None and minimize is not None:
+            raise ValueError(f"give maximize={maximize!r} or minimize={minimize!r}: there is one best checkpoint")
+        self.folder, self.keep, self.every, self.background = Path(folder), keep, every, background
+        self.maximize, self.minimize = maximize, minimize
         self._lock: Any = None
         self._writer: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def __repr__(self) -> str:
-        return f"Checkpoints({str(self.folder)!r}, keep={self.keep}, best={self.best!r})"
+        goal = {"maximize": self.maximize, "minimize": self.minimize}
+        best = "".join(f", {name}={metric!r}" for name, metric in goal.items() if metric is not None)
+        return f"Checkpoints({str(self.folder)!r}, keep={self.keep}{best})"
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -101,6 +115,11 @@ class Checkpoints:
                 raise
             error.add_note(f"Besides, what was saved last is lost: {other}")
 
+    @property
+    def monitor(self) -> str | None:
+        """The metric that decides which checkpoint is the best; None where nothing does."""
+        return self.minimize if self.maximize is None else self.maximize
+
     def save(self, step: int, tree: Any, *, metrics: Mapping[str, float] | None = None, note: Any = None) -> None:
         """Write a checkpoint, and remove those that need not stay.
 
@@ -113,10 +132,13 @@ class Checkpoints:
         Raises:
             CheckpointError: when it cannot be written, or another process writes to this folder; older ones stay.
             TypeError: for a leaf that a file cannot hold.
-            ValueError: when ``best`` is not among the metrics.
+            ValueError: when the metric that decides which is the best is not among the metrics.
         """
-        if self.best is not None and self.best not in (metrics or {}):
-            raise ValueError(f"the best checkpoint is that of {self.best!r}, which metrics has not")
+        if self.monitor is not None and self.monitor not in (metrics or {}):
+            there = ", ".join(map(repr, metrics or {})) or "nothing"
+            raise ValueError(
+                f"the best checkpoint is decided by {self.monitor!r}, which metrics lacks (it has {there})"
+            )
         self.wait()
         self._own()
         about = {"metrics": {name: _finite(value) for name, value in (metrics or {}).items()}, "note": note}
@@ -142,7 +164,13 @@ class Checkpoints:
 
         Raises:
             CheckpointError: when all are damaged, or the newest whole one does not fit ``like``.
+            ValueError: when the best is asked for, and nothing decides which that is.
         """
+        if best and self.monitor is None:
+            raise ValueError(
+                "nothing decides which checkpoint is the best; make them by "
+                'fnn.Checkpoints(folder, minimize="validation/loss") or by maximize="validation/accuracy"'
+            )
         self.wait()
         found = sorted(self._all(), reverse=True)[back:]
         if best:
@@ -237,13 +265,13 @@ class Checkpoints:
         return [Saved(int(match[1]), int(match[2]), file) for match, file in matches if match]
 
     def _best(self, found: list[Saved]) -> Saved | None:
-        values = {saved: self._value(saved) for saved in sorted(found)} if self.best else {}
+        values = {saved: self._value(saved) for saved in sorted(found)} if self.monitor else {}
         values = {saved: value for saved, value in values.items() if not math.isnan(value)}
-        return (max if self.maximize else min)(values, key=lambda saved: values[saved], default=None)
+        return (min if self.maximize is None else max)(values, key=lambda saved: values[saved], default=None)
 
     def _value(self, saved: Saved) -> float:
         try:
-            return _read_about(saved.file)[0].get(str(self.best), math.nan)
+            return _read_about(saved.file)[0].get(str(self.monitor), math.nan)
         except (CheckpointError, OSError):
             return math.nan
 

@@ -47,29 +47,31 @@ class EarlyStopping:
 def early_stopping(
     patience: int,
     *,
-    monitor: str = "validation/loss",
-    maximize: bool = False,
+    minimize: str | None = None,
+    maximize: str | None = None,
     minimum_change: float = 0.0,
     restore: bool = True,
 ) -> EarlyStopping:
     """Stop `fit` when a value has not improved for some epochs.
 
+    Exactly one of ``minimize`` and ``maximize`` is given: whether larger is better cannot be read from a name.
+
     Args:
         patience: Epochs without improvement after which to stop.
-        monitor: Name of a column of the history, such as ``"validation/accuracy"``.
-        maximize: Whether larger is better.
+        minimize: A column of the history whose smallest value is best, such as ``"validation/loss"``.
+        maximize: A column of the history whose largest value is best, such as ``"validation/accuracy"``.
         minimum_change: An improvement is more than this.
         restore: Whether `fit` returns the best state and not the last.
 
     Returns:
-        A rule for ``fit(..., early_stopping=...)``; its ``init``, ``update`` and ``is_over`` serve loops of your own.
+        A rule for ``fit(..., early_stopping=...)``; its ``init``, ``update`` and ``is_over`` serve custom loops.
 
     Raises:
-        ValueError: when patience is no positive int.
+        ValueError: when patience is no positive int, or not exactly one of ``minimize`` and ``maximize`` is given.
 
     Example:
         >>> import fnn
-        >>> rule = fnn.early_stopping(2)
+        >>> rule = fnn.early_stopping(2, minimize="validation/loss")
         >>> memory = rule.init()
         >>> for epoch, loss in enumerate([1.0, 0.5, 0.6, 0.7], start=1):
         ...     memory = rule.update(memory, loss, epoch)
@@ -78,4 +80,14 @@ def early_stopping(
     """
     if not isinstance(patience, int) or patience < 1:
         raise ValueError(f"patience must be a positive int, got {patience!r}")
-    return EarlyStopping(patience, monitor, maximize, minimum_change, restore)
+    if (minimize is None) == (maximize is None):
+        raise ValueError(
+            'early_stopping needs the name of one metric and a direction: minimize="validation/loss" or '
+            f'maximize="validation/accuracy", got {"neither" if minimize is None else "both"}'
+        )
+    for name in (minimize, maximize):
+        if not isinstance(name, str | None):
+            raise TypeError(f"minimize and maximize are names of metrics, such as 'validation/loss', got {name!r}")
+    monitor = minimize if maximize is None else maximize
+    assert monitor is not None
+    return EarlyStopping(patience, monitor, maximize is not None, minimum_change, restore)

@@ -169,7 +169,7 @@ def _dry_run(
         validated = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
     monitored = {
         "early stopping": early_stopping and early_stopping.monitor,
-        "checkpoints": checkpoints and checkpoints.best,
+        "checkpoints": checkpoints and checkpoints.monitor,
     }
     for of, name in monitored.items():
         known = validated if name and name.startswith("validation/") else trained

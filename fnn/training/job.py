@@ -49,7 +49,7 @@ class Kept:
 
     def is_due(self, past: Past, is_last_of_epoch: bool) -> bool:
         every = self.checkpoints.every
-        if is_last_of_epoch and (every is None or self.checkpoints.best is not None):
+        if is_last_of_epoch and (every is None or self.checkpoints.monitor is not None):
             return True
         return every is not None and (int(past.run.step) - past.began) % every == 0
 

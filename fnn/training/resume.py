@@ -56,8 +56,8 @@ def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str]) -> None
     """Save it."""
     row = past.rows[-1] if past.rows and not past.seen else {}  # what was measured is of this very state
     metrics = {name: value for name, value in row.items() if np.ndim(value) == 0}
-    if checkpoints.best is not None:
-        metrics.setdefault(checkpoints.best, float("nan"))
+    if checkpoints.monitor is not None:
+        metrics.setdefault(checkpoints.monitor, float("nan"))
     tree = {"run": past.run, "history": history(past.rows), "seen": join(past.seen)}
     tree |= {} if past.best is None else {"best": past.best}
     patience = None if past.patience is None else [past.patience.best.hex(), *past.patience[1:]]

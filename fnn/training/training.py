@@ -35,7 +35,8 @@ def training(
         every: Steps for each report. None: as many as take about a fifth of a second, or one for an iterable; a report
             never spans two epochs.
         checkpoints: Where to save reports before they are given: ``every`` so many steps, or after each epoch of
-            `fnn.batches`; and the last. With ``best``, the name of a metric, by its mean over the report's steps.
+            `fnn.batches`; and the last. The best one, where ``minimize`` or ``maximize`` names a metric, is
+            the one with the best mean over the report's steps.
 
     Yields:
         `Report`: the state and the metrics of the steps since the report before.

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
@@ -41,16 +42,26 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("background", [False, True])
 def test_the_newest_and_the_best_stay(background: bool, tmp_path: Path) -> None:
     values = (5, 1, 4, 3, float("nan"), 2)
-    checkpoints = fill(tmp_path, *values, keep=2, best="loss", background=background)
+    checkpoints = fill(tmp_path, *values, keep=2, minimize="loss", background=background)
     assert checkpoints.steps() == [20, 50, 60]
     assert checkpoints.best_step() == 20
     assert restored(checkpoints) == (60, 2)
     assert restored(checkpoints, best=True) == (20, 1)
-    assert fnn.Checkpoints(tmp_path, best="loss", maximize=True).best_step() == 60
+    assert fnn.Checkpoints(tmp_path, maximize="loss").best_step() == 60
+
+
+def test_the_best_by_a_metric_that_is_maximized_has_its_largest_value(tmp_path: Path) -> None:
+    """`best="validation/accuracy"` kept the checkpoint with the smallest accuracy: smaller was better by default."""
+    with fnn.Checkpoints(tmp_path, keep=1, maximize="validation/accuracy") as checkpoints:
+        for step, accuracy in enumerate([0.9, 0.2, 0.95, 0.5], 1):
+            checkpoints.save(step, tree(accuracy), metrics={"validation/accuracy": accuracy})
+    assert checkpoints.best_step() == 3
+    assert restored(checkpoints, best=True) == (3, np.float32(0.95))
+    assert repr(checkpoints) == f"Checkpoints({str(tmp_path)!r}, keep=1, maximize='validation/accuracy')"
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
-    checkpoints = fnn.Checkpoints(tmp_path / "none", best="loss")
+    checkpoints = fnn.Checkpoints(tmp_path / "none", minimize="loss")
     assert checkpoints.restore() is None
     assert (checkpoints.steps(), checkpoints.best_step()) == ([], None)
     assert not (tmp_path / "none").exists()
@@ -149,10 +160,10 @@ def test_a_save_in_the_background_that_finds_no_room_is_told_and_costs_nothing(t
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="keep and every must be positive"):
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
         fnn.Checkpoints(tmp_path, keep=0)
-    with pytest.raises(ValueError, match="'loss', which metrics has not"):
-        fnn.Checkpoints(tmp_path, best="loss").save(1, tree(1))
+    with pytest.raises(ValueError, match="'loss', which metrics lacks"):
+        fnn.Checkpoints(tmp_path, minimize="loss").save(1, tree(1))
     (tmp_path / "file").write_text("")
     with pytest.raises(fnn.CheckpointError, match="it cannot be written to"):
         fnn.Checkpoints(tmp_path / "file").save(1, tree(1))
@@ -201,7 +212,7 @@ def test_no_fault_costs_a_checkpoint_or_changes_one() -> None:
 
 
 def test_a_damaged_best_one_is_replaced_by_the_newest(tmp_path: Path) -> None:
-    checkpoints = fill(tmp_path, 1, 2, 3, best="loss")
+    checkpoints = fill(tmp_path, 1, 2, 3, minimize="loss")
     content = bytearray(files(tmp_path)[0].read_bytes())
     content[-1] ^= 1
     files(tmp_path)[0].write_bytes(content)

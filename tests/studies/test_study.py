@@ -181,7 +181,7 @@ def test_halving_changes_nothing_in_what_it_trains():
 
 
 def test_early_stopping_ends_the_runs_that_no_longer_improve():
-    result = study([{"learning_rate": 0.0}, RATES[1]], early_stopping=fnn.early_stopping(1))
+    result = study([{"learning_rate": 0.0}, RATES[1]], early_stopping=fnn.early_stopping(1, minimize="validation/loss"))
     assert [(run.status, run.step) for run in result.runs] == [("stopped", 8)] * 2 + [("finished", 12)] * 2
 
 
@@ -345,8 +345,11 @@ assert result.remarks[-1] == f"asked to stop: {counts[0]} of 6 runs are over"
         ({"width": 0}, "width is a positive number"),
         ({"folds": None, "predictions": True}, "give folds or validation"),
         ({"data": (X, Y[:5])}, "differ in their number of rows"),
-        ({"early_stopping": fnn.early_stopping(1), "folds": None}, "early stopping monitors 'validation/loss'"),
-        ({"early_stopping": fnn.early_stopping(1, monitor="validation/f1")}, "monitors 'validation/f1'; there is"),
+        (
+            {"early_stopping": fnn.early_stopping(1, minimize="validation/loss"), "folds": None},
+            "early stopping monitors 'validation/loss'",
+        ),
+        ({"early_stopping": fnn.early_stopping(1, maximize="validation/f1")}, "monitors 'validation/f1'; there is"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(changes, message):

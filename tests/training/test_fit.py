@@ -76,19 +76,19 @@ def test_early_stopping_restores_the_best_state() -> None:
         noisy = optax.chain(optax.sgd(0.05), optax.add_noise(3.0, 0.0, jax.random.key(1)))
         return fit(optimizer=noisy, run=start(noisy), epochs=50, validation=(X, Y), early_stopping=rule)
 
-    run, history = noisy_fit(fnn.early_stopping(3))
+    run, history = noisy_fit(fnn.early_stopping(3, minimize="validation/loss"))
     losses = history["validation/loss"]
     assert len(losses) == losses.argmin() + 1 + 3 < 50
     measured = fnn.evaluate(OBJECTIVE, run.params, run.state, (X, Y))
     assert measured["loss"] == pytest.approx(losses.min())
-    last, _ = noisy_fit(fnn.early_stopping(3, restore=False))
+    last, _ = noisy_fit(fnn.early_stopping(3, minimize="validation/loss", restore=False))
     measured = fnn.evaluate(OBJECTIVE, last.params, last.state, (X, Y))
     assert measured["loss"] == pytest.approx(losses[-1])
 
 
 def test_early_stopping_names_the_columns_that_it_could_watch() -> None:
     with pytest.raises(ValueError, match=r"'validation/loss', which will not be measured; .*no validation data"):
-        fit(early_stopping=fnn.early_stopping(3))
+        fit(early_stopping=fnn.early_stopping(3, minimize="validation/loss"))
 
 
 def test_input_that_is_not_a_number_stops_the_run_and_loses_nothing() -> None:
@@ -277,11 +277,11 @@ def test_what_would_fail_after_the_first_epoch_fails_before_it(tmp_path: Any) ->
         raise AssertionError("it trained")
 
     with pytest.raises(ValueError, match=r"stopping monitors 'validation/auc', .* validation/error, validation/loss"):
-        fit(validation=(X, Y), early_stopping=fnn.early_stopping(1, monitor="validation/auc"), log=never)
+        fit(validation=(X, Y), early_stopping=fnn.early_stopping(1, maximize="validation/auc"), log=never)
     with pytest.raises(ValueError, match=r"stopping monitors 'auc', .* there is error, loss, step \(and no validation"):
-        fit(early_stopping=fnn.early_stopping(1, monitor="auc"), log=never)
+        fit(early_stopping=fnn.early_stopping(1, maximize="auc"), log=never)
     with pytest.raises(ValueError, match=r"checkpoints monitors 'validation/loss', .* no validation data"):
-        fit(checkpoints=fnn.Checkpoints(tmp_path, best="validation/loss"), log=never)
+        fit(checkpoints=fnn.Checkpoints(tmp_path, minimize="validation/loss"), log=never)
     with pytest.raises(fnn.LayerError, match="kernel"):
         fit(validation=(X[:, :2], Y), log=never)
 

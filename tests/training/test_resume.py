@@ -24,7 +24,7 @@ Y = RANDOM.normal(size=(20, 1)).astype(np.float32)
 NET = fnn.serial(fnn.dense(4), fnn.batch_norm(), jnp.tanh, fnn.dropout(0.5), fnn.dense(1))
 OBJECTIVE = fnn.supervised(NET, optax.losses.squared_error)
 OPTIMIZER = optax.adam(0.1)
-RULE = fnn.early_stopping(2, monitor="loss")
+RULE = fnn.early_stopping(2, minimize="loss")
 BATCHES = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 20, 4)]
 
 
@@ -98,7 +98,7 @@ def test_more_epochs_go_on(tmp_path: Path) -> None:
 
 
 def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
-    rule = fnn.early_stopping(1, monitor="step")
+    rule = fnn.early_stopping(1, minimize="step")
     run, history = fit(tmp_path, epochs=5, early_stopping=rule)
     again, more = fit(tmp_path, epochs=5, early_stopping=rule)
     assert history["step"].tolist() == more["step"].tolist() == [5, 10]
@@ -229,7 +229,7 @@ def test_the_key_of_the_checkpoint_goes_on_shuffling(tmp_path: Path, monkeypatch
 
 
 def test_metrics_belong_to_the_state_they_are_saved_with(tmp_path: Path) -> None:
-    checkpoints = fnn.Checkpoints(tmp_path, keep=9, best="validation/loss", every=2)
+    checkpoints = fnn.Checkpoints(tmp_path, keep=9, minimize="validation/loss", every=2)
     fnn.fit(
         OBJECTIVE, OPTIMIZER, start(), (X, Y), batch_size=4, epochs=2, validation=(X, Y), checkpoints=checkpoints,
         progress=False,

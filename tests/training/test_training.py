@@ -81,9 +81,9 @@ def test_more_epochs_go_on(tmp_path: Path) -> None:
 
 
 def test_the_best_report_stays(tmp_path: Path) -> None:
-    losses = [float(report.metrics["loss"][0]) for report in train(tmp_path, keep=1, every=1, best="loss")]
+    losses = [float(report.metrics["loss"][0]) for report in train(tmp_path, keep=1, every=1, minimize="loss")]
     best = int(np.argmin(losses)) + 1
-    assert fnn.Checkpoints(tmp_path, best="loss").best_step() == best < 10
+    assert fnn.Checkpoints(tmp_path, minimize="loss").best_step() == best < 10
 
 
 def test_sigterm_finishes_the_step_and_saves_it(whole: list[list[bytes]], tmp_path: Path) -> None:
