@@ -26,7 +26,7 @@ from fnn.studies.scores import scores_of, value_of
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
 from fnn.studies.suggestions import Suggestions
 from fnn.training.early_stopping import EarlyStopping
-from fnn.training.resume import TERMINATED
+from fnn.training.signals import TERMINATED
 
 
 def study(

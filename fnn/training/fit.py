@@ -23,7 +23,8 @@ from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step, measured
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
-from fnn.training.resume import Past, history, identify, termination
+from fnn.training.resume import Past, history, identify
+from fnn.training.signals import termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
 from fnn.training.watch import Watch
 
@@ -51,11 +52,13 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train for some epochs and record what was measured.
 
-    A run that was trained before goes on where it stopped, with other permutations. Ctrl-C returns what is there.
+    A run that was trained before goes on where it stopped, with other permutations. Ctrl-C returns what is
+    trained so far; before the first step, such as while that is compiled, it raises KeyboardInterrupt.
 
     With ``checkpoints`` the folder decides where to begin: empty, at ``run``; otherwise where its newest checkpoint
     stopped, in the middle of an epoch too. A run that is killed and started again ends in the same bits as one that is
-    not (on the same machine). SIGTERM finishes the step, saves and exits with status 143. To train for longer, start it
+    not (on the same machine). SIGTERM finishes the step, saves and exits with status 143; without
+    ``checkpoints`` it exits at once, with the same status. To train for longer, start it
     again with more epochs.
 
     Args:
@@ -95,7 +98,8 @@ def fit(
         NonFiniteError: when a loss or gradients are not finite; it names the step and the first bad array, and
             holds the last good state and the history.
         MisfitError: when the folder holds the checkpoints of another run; it says what differs.
-        SystemExit: after SIGTERM, with ``checkpoints``.
+        SystemExit: after SIGTERM.
+        KeyboardInterrupt: after Ctrl-C before the first step.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -144,7 +148,7 @@ def fit(
     logger, costs = Logger(log, log_every), Costs(objective, watch)
     job = Job(objective, step, data, epochs, validation, early_stopping, kept, logger, profiler, costs, bar)
     try:
-        with checkpoints or nullcontext(), termination(kept is not None) as asked:
+        with checkpoints or nullcontext(), termination(saves=kept is not None) as asked:
             past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
     finally:
         profiler.close()

@@ -19,7 +19,8 @@ from fnn.training.logs import Logger, Metrics, join, means
 from fnn.training.loop import Report, Step, reports
 from fnn.training.profile import Profiler
 from fnn.training.progress import Progress
-from fnn.training.resume import TERMINATED, Past, history, keep, resume
+from fnn.training.resume import Past, history, keep, resume
+from fnn.training.signals import TERMINATED
 from fnn.training.step import Objective, TrainState, all_finite
 
 STEPS_PER_REPORT = 16  # of an iterable: so many batches are kept to explain a loss that is not finite
@@ -72,7 +73,8 @@ class Job:
 
     def run(self, past: Past, asked: Callable[[], bool]) -> Past:
         """Train from where the past ends."""
-        self.logger.begin(int(past.run.step), past.seen)
+        first = int(past.run.step)
+        self.logger.begin(first, past.seen)
         try:
             for report, is_last_of_epoch in self.reports(past, asked):
                 new = past._replace(run=report.run, seen=[*past.seen, report.metrics])
@@ -93,6 +95,8 @@ class Job:
             error.history = history(past.rows)
             raise
         except KeyboardInterrupt:
+            if int(past.run.step) == first:  # nothing is trained that could be returned
+                raise
             self.bar.say(f"interrupted after step {int(past.run.step)}: returning what is trained so far")
         if self.kept is not None:
             self.kept.save(past)
@@ -154,14 +158,22 @@ class Job:
         recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
         batches = _recording(islice(self.data, done, None), recent)
         waiting, first = None, int(run.step)
-        found = reports(self.step, run, batches, STEPS_PER_REPORT, self.limit(began, asked), first - began)
-        for report in self.profiler.around(self.costs.around(found, lambda: recent[-1]), first):
+        limit = self.limit(began, asked)
+        # The first step is reported alone: after it, Ctrl-C returns something.
+        room = lambda at: 1 if at == first - began else limit(at)
+        found = reports(self.step, run, batches, STEPS_PER_REPORT, room, first - began)
+        try:
+            for report in self.profiler.around(self.costs.around(found, lambda: recent[-1]), first):
+                if waiting is not None:
+                    yield waiting, False
+                if check.fails(report):
+                    again = ((batch, None) for batch in list(recent)[-report.steps :])
+                    raise find_non_finite(self.objective, self.step, run, again)
+                run, waiting = report.run, report
+        except KeyboardInterrupt:
             if waiting is not None:
                 yield waiting, False
-            if check.fails(report):
-                again = ((batch, None) for batch in list(recent)[-report.steps :])
-                raise find_non_finite(self.objective, self.step, run, again)
-            run, waiting = report.run, report
+            raise
         if waiting is None:
             raise ValueError("the data is empty: it has no batches")
         yield waiting, True

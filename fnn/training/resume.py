@@ -1,11 +1,8 @@
 """What `fit` must remember to go on as if it had never stopped."""
 
 import re
-import signal
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +20,6 @@ from fnn.training.early_stopping import Patience
 from fnn.training.logs import Metrics, join
 from fnn.training.step import TrainState
 
-TERMINATED = 143  # the exit status of a process that SIGTERM ended, as schedulers know it
 SAMPLED = 64  # rows of the data that are compared
 
 
@@ -161,17 +157,3 @@ def _rows(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     count = len(next(iter(columns.values()), ()))
     plain = lambda value: value if value.shape else value.item()
     return [{name: plain(values[number]) for name, values in columns.items()} for number in range(count)]
-
-
-@contextmanager
-def termination(watched: bool) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM came, while the block runs: it no longer ends the process at once."""
-    if not watched or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    came = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

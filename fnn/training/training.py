@@ -12,7 +12,8 @@ from fnn.checkpoint.structure import ANYTHING
 from fnn.data import Batches
 from fnn.training.logs import means
 from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports
-from fnn.training.resume import TERMINATED, compare, identify_data, termination, text_of
+from fnn.training.resume import compare, identify_data, text_of
+from fnn.training.signals import TERMINATED, termination
 
 
 def training(
@@ -79,7 +80,7 @@ def _kept(
         order = "as given" if batches.key is None else str(jax.random.key_data(batches.key))
         identity |= identify_data(batches) | {"order of the rows": order}
     at = batches.start if arrays else 0
-    with checkpoints, termination(True) as asked:
+    with checkpoints, termination(saves=True) as asked:
         report, saved = None, True
         if (found := _restore(checkpoints, run, identity)) is not None:
             at, report = found

@@ -1,5 +1,9 @@
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import chex
@@ -131,10 +135,51 @@ def test_ctrl_c_returns_what_is_there(capsys: pytest.CaptureFixture[str]) -> Non
             yield X[:8], Y[:8]
 
     run, history = fit(data=batches(), epochs=1, progress=True)
-    # The last report: one more is under way, one is held back to see whether it ends the epoch.
-    assert int(run.step) == 16
+    assert int(run.step) == 33  # the last report: the first is of one step, the others of 16
     assert history == {}
-    assert "interrupted after step 16" in capsys.readouterr().out
+    assert "interrupted after step 33" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("as_iterable", [False, True])
+def test_ctrl_c_before_the_first_step_raises(as_iterable: bool) -> None:
+    """Ctrl-C while the step was compiled returned a state of 0 steps as if it were trained."""
+
+    def interrupted(key: Any, batch: Any) -> Any:  # augment is called where the step is traced
+        signal.raise_signal(signal.SIGINT)
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data=[(X, Y)] if as_iterable else (X, Y), augment=interrupted)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_ctrl_c_after_the_first_step_of_a_call_returns_it() -> None:
+    def batches() -> Any:
+        yield X[:8], Y[:8]
+        yield X[:8], Y[:8]
+        signal.raise_signal(signal.SIGINT)
+
+    run, _ = fit(data=batches(), epochs=1, run=start()._replace(step=jnp.int32(5)))
+    assert int(run.step) == 6
+
+
+SIGTERM = """
+import signal
+from tests.training.test_fit import *
+def stop(step, values):
+    if step == 2:
+        signal.raise_signal(signal.SIGTERM)
+fit(log=stop, log_every=1)
+print("not reached")
+"""
+
+
+def test_sigterm_without_checkpoints_ends_the_process() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", SIGTERM]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "")
 
 
 def test_a_table_is_printed_and_silence_is_one_argument(capsys: pytest.CaptureFixture[str]) -> None:
