@@ -59,7 +59,7 @@ def spectral(body: fnn.Layer) -> fnn.Layer:
         direction = jax.random.normal(fnn.fold(key, "direction"), params["kernel"].shape[-1:])
         return params, {"direction": direction / jnp.linalg.norm(direction)}
 
-    def apply(params: dict[str, Any], state: dict[str, Any], x: jax.Array, train: bool) -> tuple[jax.Array, Any]:
+    def apply(params: dict[str, Any], state: dict[str, Any], x: jax.Array, *, train: bool) -> tuple[jax.Array, Any]:
         matrix = params["kernel"].reshape(-1, params["kernel"].shape[-1])
         fixed = jax.lax.stop_gradient(matrix)
         unit = lambda vector: vector / (jnp.linalg.norm(vector) + 1e-12)
@@ -68,7 +68,7 @@ def spectral(body: fnn.Layer) -> fnn.Layer:
         y, _ = body.apply(params | {"kernel": params["kernel"] / (left @ matrix @ right)}, {}, x)
         return y, {"direction": right}
 
-    return fnn.layer(init, apply, name="spectral")
+    return fnn.layer(init, apply, stateful=True, name="spectral")
 
 
 def generator_network(size: int) -> fnn.Layer:

@@ -105,4 +105,4 @@ def _balance(size: int, weight: Any) -> Layer:
         often = jnp.mean(jax.nn.one_hot(chosen[:, 0], size), 0)
         return (), {"auxiliary_loss": weight * size * jnp.sum(often * probability)}
 
-    return layer(init, apply, name="balance")
+    return layer(init, apply, stateful=True, name="balance")

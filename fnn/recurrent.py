@@ -114,7 +114,7 @@ def recurrent(
         return y, {"cache": _numbered(last)}
 
     if cache:
-        return layer(init_cached, cached, name=cell.name)
+        return layer(init_cached, cached, stateful=True, name=cell.name)
     return layer(init, carried if carry else plain, name=cell.name)
 
 

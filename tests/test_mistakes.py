@@ -54,6 +54,45 @@ def images_without_a_channel_axis() -> None:
     fnn.serial(fnn.conv(4, (3, 3))).init(KEY, np.ones((4, 6, 6)))
 
 
+def moving_mean(apply: Callable[..., Any], **options: Any) -> fnn.Layer:
+    return fnn.layer(lambda key, x: ({}, {"mean": jax.numpy.zeros(x.shape[-1:])}), apply, name="mean", **options)
+
+
+@mistake(
+    fnn.LayerError,
+    "mean_0: init returned (params, state); pass stateful=True to fnn.layer, or return params alone",
+)
+def state_of_a_layer_that_is_not_stateful() -> None:
+    fnn.serial(moving_mean(lambda params, state, x: (x, state))).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "mean_0: apply of a stateful layer returns (y, state), it returned float32[8,3]; "
+    "return both, or leave out stateful=True",
+)
+def stateful_layer_that_returns_its_output_alone() -> None:
+    fnn.serial(moving_mean(lambda params, state, x: x, stateful=True)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "scale_0: apply returned (y, {}); return y alone, or pass stateful=True to fnn.layer")
+def layer_without_state_that_returns_a_state() -> None:
+    init = lambda key, x: {"scale": jax.numpy.ones(x.shape[-1:])}
+    scale = fnn.layer(init, lambda params, x: (params["scale"] * x, {}), name="scale")
+    fnn.serial(scale, fnn.dense(2)).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "noise asks for key, and a plain function gets its inputs alone; write fnn.layer(None, noise)",
+)
+def plain_function_that_asks_for_a_key() -> None:
+    def noise(x: Any, *, key: Any) -> Any:
+        return x + jax.random.normal(key, x.shape)
+
+    fnn.serial(fnn.dense(2), noise)
+
+
 # Sequences, attention and normalisation.
 
 

@@ -1,4 +1,4 @@
-"""The lift: a layer without children from the functions that it needs and no others."""
+"""Make a layer without children from the functions that it needs and no others."""
 
 import functools
 import inspect
@@ -13,24 +13,31 @@ from fnn.core.layer import Layer, Plan, check_names, make_layer
 from fnn.core.specs import same, show
 
 
-def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: str | None = None) -> Layer:
+def layer(
+    init: Callable[..., Any] | None, apply: Callable[..., Any], *, stateful: bool = False, name: str | None = None
+) -> Layer:
     """Make a layer from the functions that it needs and no others.
 
-    The names of ``apply``'s parameters say what it takes: ``params`` first, unless ``init`` is None; ``state`` second
-    makes the layer stateful; ``key`` and ``train`` where they are wanted. A layer that takes ``key`` must be given one,
-    except that one that also takes ``train`` needs it only when training. A default, ``key=None``, lifts that.
+    ``apply`` is called with ``params`` (unless ``init`` is None), ``state`` (if ``stateful``) and the inputs, all of
+    them by position: what it calls them does not matter. Two keyword-only parameters are passed by name where
+    ``apply`` has them: ``*, key`` asks for random numbers and ``*, train`` for the mode. A layer with ``key`` must be
+    given one; a layer with ``key`` and ``train`` needs it only in training; with a default, ``key=None``, it is
+    optional.
 
     Args:
         init: ``init(key, *specs) -> params``, or ``(params, state)`` for a stateful layer. It sees the inputs as
             `jax.ShapeDtypeStruct`. None: the layer owns nothing.
-        apply: ``apply([params, [state,]] *xs[, key][, train]) -> y``, or ``(y, state)`` for a stateful layer.
+        apply: ``apply([params, [state,]] *xs[, *, key][, train]) -> y``, or ``(y, state)`` for a stateful layer.
+        stateful: Whether the layer has state: ``init`` returns it, ``apply`` takes it and returns the new one.
         name: The kind; by default the name of the function that calls ``layer``.
 
     Returns:
         A layer without children.
 
     Raises:
-        LayerError: at init, when ``init`` or ``apply`` fails on the inputs, or the state changes its structure.
+        ValueError: if ``stateful`` is True and ``init`` is None.
+        LayerError: at init, if ``init`` or ``apply`` returns something else than is stated above, or if the state
+            changes its structure.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -44,11 +51,26 @@ def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: s
         >>> y, _ = scale().apply(params, state, jnp.ones((2, 3)))
         >>> scale().name, y.shape
         ('scale', (2, 3))
+
+        A layer with state that draws random numbers in training:
+
+        >>> def noisy_counter():
+        ...     def init(key, x):
+        ...         return {}, {"calls": jnp.zeros(())}
+        ...     def apply(params, state, x, *, key, train):
+        ...         y = x + jax.random.normal(key, x.shape) if train else x
+        ...         return y, {"calls": state["calls"] + 1}
+        ...     return fnn.layer(init, apply, stateful=True)
+        >>> params, state = noisy_counter().init(jax.random.key(0), 1.0)
+        >>> y, state = noisy_counter().apply(params, state, 1.0)
+        >>> float(y), float(state["calls"])
+        (1.0, 1.0)
     """
-    takes = _parameter_names(apply)
-    stateful = init is not None and takes[1:2] == ["state"]
-    wants = [word for word in ("key", "train") if word in takes]
-    key_is_needed = "key" in takes and inspect.signature(apply).parameters["key"].default in (inspect.Parameter.empty,)
+    if stateful and init is None:
+        raise ValueError("stateful=True needs an init that returns (params, state), got init=None")
+    named = _keyword_only(apply)
+    wants = [word for word in ("key", "train") if word in named]
+    key_is_needed = "key" in named and named["key"].default is inspect.Parameter.empty
     kind = name or _constructor_name(init or apply)
 
     def describe() -> str:
@@ -58,26 +80,33 @@ def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: s
         if key is None and key_is_needed and (train or "train" not in wants):
             raise LayerError(f"{kind} needs random numbers: pass key=jax.random.key(...) to apply")
         xs = jax.tree.map(jnp.asarray, xs)  # NumPy's float64 is float32 to JAX, and x.dtype must say so
-        given = {"key": key, "train": train}
+        if not stateful:
+            check_names(params if init is None else {}, state, set())
         owned = () if init is None else (params, state) if stateful else (params,)
-        if init is None:
-            check_names(params, state, set())
-        elif not stateful:
-            check_names({}, state, set())
+        given = {"key": key, "train": train}
         with jax.named_scope(kind):
             y = apply(*owned, *xs, **{word: given[word] for word in wants})
         if isinstance(y, Layer):
             raise LayerError(f"{kind} is a constructor that was not called; write {kind}(...)")
+        is_pair = isinstance(y, tuple) and len(y) == 2 and isinstance(y[1], dict)
+        if stateful and not is_pair:
+            raise LayerError(
+                f"apply of a stateful layer returns (y, state), it returned {_show_output(y)}; "
+                "return both, or leave out stateful=True"
+            )
+        if not stateful and init is not None and is_pair and not y[1]:
+            raise LayerError("apply returned (y, {}); return y alone, or pass stateful=True to fnn.layer")
         return y if stateful else (y, state)
 
     def start(key: jax.Array, *inputs: Any) -> tuple[Any, Any]:
-        made = {} if init is None else init(key, *inputs)
-        params, state = made if stateful else (made, {})
-        if not isinstance(params, dict) or not isinstance(state, dict):
-            raise TypeError(
-                f"init must return {'(params, state), two dicts' if stateful else 'params, a dict'}, got {show(made)}"
-            )
-        return params, state
+        made: Any = {} if init is None else init(key, *inputs)
+        is_pair = isinstance(made, tuple) and len(made) == 2 and all(isinstance(tree, dict) for tree in made)
+        if is_pair and not stateful:
+            raise LayerError("init returned (params, state); pass stateful=True to fnn.layer, or return params alone")
+        if not is_pair if stateful else not isinstance(made, dict):
+            wanted = "(params, state), two dicts" if stateful else "params, a dict"
+            raise LayerError(f"init must return {wanted}, got {_show_output(made)}")
+        return made if stateful else (made, {})
 
     def plan(made: Layer, *inputs: Any) -> Plan:
         def trace(*xs: Any) -> Any:
@@ -94,7 +123,7 @@ def layer(init: Callable[..., Any] | None, apply: Callable[..., Any], *, name: s
 
 
 def as_layer(value: Any) -> Layer:
-    """Lift a plain function to a layer that owns nothing; a Layer stays as it is."""
+    """Make a plain function a layer that owns nothing and gets its inputs alone; a Layer stays as it is."""
     if isinstance(value, Layer):
         return value
     if not callable(value) or isinstance(value, type):
@@ -102,6 +131,11 @@ def as_layer(value: Any) -> Layer:
     name = _function_name(value)
     if getattr(value, "__annotations__", {}).get("return") in (Layer, "Layer"):
         raise LayerError(f"got the constructor {name} itself; call it: {name}(...)")
+    if asked := [word for word in ("key", "train") if word in _keyword_only(value)]:
+        raise LayerError(
+            f"{name} asks for {' and '.join(asked)}, and a plain function gets its inputs alone; "
+            f"write fnn.layer(None, {name})"
+        )
     return layer(None, value, name=name)
 
 
@@ -119,11 +153,16 @@ def _constructor_name(function: Callable[..., Any]) -> str:
     return (outer or qualified).rpartition(".")[2].replace("<lambda>", "function")
 
 
-def _parameter_names(function: Callable[..., Any]) -> list[str]:
+def _keyword_only(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
-        return list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some NumPy-like callables have no signature
-        return []
+        return {}
+    return {name: one for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _show_output(value: Any) -> str:
+    return f"({show(value)})" if isinstance(value, tuple) else show(value)
 
 
 def _configuration(*functions: Callable[..., Any] | None) -> dict[str, str]:

@@ -241,7 +241,7 @@ def _lift(name: str, init: Any, run: Any, rate: Any, cached: bool) -> Layer:
         def stepped(params: Any, state: Any, x: jax.Array, *masks: jax.Array) -> Any:
             return run(params, x, masks, state["cache"], None, False)
 
-        return layer(init, stepped, name=name)
+        return layer(init, stepped, stateful=True, name=name)
     if rate is None:
 
         def plain(params: Any, x: jax.Array, *masks: jax.Array) -> jax.Array:

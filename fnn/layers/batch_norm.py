@@ -100,7 +100,7 @@ def batch_norm(
             y = (widen(x) - state["mean"]) * jax.lax.rsqrt(state["var"] + epsilon)
         return affine(y, params["scale"] if scale else None, params["bias"] if bias else None, x.dtype), state
 
-    return layer(init, apply)
+    return layer(init, apply, stateful=True)
 
 
 def _any(weight: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Array:

@@ -119,7 +119,7 @@ def _added(name: str, init: Any, rows: Any, cache: bool) -> Layer:
         return add(params, x, position), {"cache": {"position": position + x.shape[1]}}
 
     if cache:
-        return layer(start, stepped, name=name)
+        return layer(start, stepped, stateful=True, name=name)
     if init is None:
         return layer(None, lambda x: add({}, x, 0), name=name)
     return layer(init, lambda params, x: add(params, x, 0), name=name)

@@ -26,14 +26,14 @@ def counter() -> fnn.Layer:
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"calls": jnp.zeros((), jnp.float32)}
 
-    def apply(params: Any, state: Any, x: Any, train: bool) -> tuple[Any, Any]:
+    def apply(params: Any, state: Any, x: Any, *, train: bool) -> tuple[Any, Any]:
         return x, {"calls": state["calls"] + train}
 
-    return fnn.layer(init, apply)
+    return fnn.layer(init, apply, stateful=True)
 
 
 def noise() -> fnn.Layer:
-    return fnn.layer(None, lambda x, key: x + jax.random.normal(key, x.shape), name="noise")
+    return fnn.layer(None, lambda x, *, key: x + jax.random.normal(key, x.shape), name="noise")
 
 
 def test_the_kind_is_the_name_of_the_constructor() -> None:
@@ -63,7 +63,7 @@ def test_a_leaf_that_takes_a_key_must_be_given_one(key: jax.Array) -> None:
 
 
 def test_a_default_lifts_the_need_of_a_key() -> None:
-    net = fnn.layer(None, lambda x, key=None: x if key is None else x + 1, name="optional")
+    net = fnn.layer(None, lambda x, *, key=None: x if key is None else x + 1, name="optional")
     assert float(net.apply({}, {}, X)[0].sum()) == 6
 
 
@@ -71,7 +71,7 @@ def test_a_state_that_changes_its_structure_is_an_error_at_init(key: jax.Array) 
     def grow() -> fnn.Layer:
         init = lambda key, x: ({}, {"seen": jnp.zeros(x.shape)})
         apply = lambda params, state, x: (x, {"seen": x, "more": x})
-        return fnn.layer(init, apply)
+        return fnn.layer(init, apply, stateful=True)
 
     with pytest.raises(fnn.LayerError, match="must keep the structure of state"):
         grow().init(key, X)
@@ -88,9 +88,45 @@ def test_what_is_no_layer_is_an_error(bad: Any) -> None:
         as_layer(bad)
 
 
-def test_a_function_may_take_train() -> None:
-    net = as_layer(lambda x, train: x * (2 if train else 1))
+def test_a_layer_without_parameters_may_take_train() -> None:
+    net = fnn.layer(None, lambda x, *, train: x * (2 if train else 1))
     assert float(net.apply({}, {}, 1.0, train=True)[0]) == 2
+
+
+def test_a_plain_function_gets_its_inputs_whatever_it_calls_them(key: jax.Array) -> None:
+    # Inputs called key, params or state were taken for the key, the parameters and the state of a layer.
+    def attend(query: Any, key: Any, value: Any) -> Any:
+        return jax.nn.softmax(query @ key.T) @ value
+
+    def policy(params: Any, state: Any) -> Any:
+        return params * state
+
+    inputs = (X, 2 * X, 3 * X)
+    assert jnp.array_equal(fnn.serial(attend).apply({}, {}, *inputs, key=key)[0], attend(*inputs))
+    wired = fnn.wire(lambda f, q, k, v: f.policy(f.attend(q, k, v), q), attend=attend, policy=policy)
+    assert wired.init(key, *inputs) == ({}, {})
+    assert jnp.array_equal(wired.apply({}, {}, *inputs, train=True)[0], policy(attend(*inputs), X))
+
+
+def test_the_inputs_of_a_layer_may_have_any_name(key: jax.Array) -> None:
+    init = lambda key, x, other: {"scale": jnp.full((), 2.0)}
+    net = fnn.layer(init, lambda weights, state, train: weights["scale"] * state + train, name="odd")
+    params, state = net.init(key, X, 3 * X)
+    assert state == {}
+    assert jnp.array_equal(net.apply(params, state, X, 3 * X)[0], 5 * X)
+
+
+def test_options_of_a_plain_function_stay_at_their_defaults() -> None:
+    def shift(x: Any, by: float = 1.0, *, axis: int = 0, **rest: Any) -> Any:
+        assert not rest
+        return x + by + axis
+
+    assert float(as_layer(shift).apply({}, {}, 1.0, train=True)[0]) == 2
+
+
+def test_state_without_an_init_is_an_error() -> None:
+    with pytest.raises(ValueError, match="stateful=True needs an init"):
+        fnn.layer(None, lambda state, x: (x, state), stateful=True)
 
 
 def test_planning_traces_each_leaf_once_and_making_none(key: jax.Array) -> None:

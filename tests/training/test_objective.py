@@ -72,7 +72,8 @@ def test_the_penalty_is_added_and_reported_by_itself() -> None:
 def test_auxiliary_losses_in_state_are_added() -> None:
     def balanced() -> fnn.Layer:
         init = lambda key, x: ({}, {"auxiliary_loss": jnp.zeros(())})
-        return fnn.layer(init, lambda params, state, x: (x, {"auxiliary_loss": jnp.float32(0.25)}))
+        apply = lambda params, state, x: (x, {"auxiliary_loss": jnp.float32(0.25)})
+        return fnn.layer(init, apply, stateful=True)
 
     net = fnn.serial(fnn.dense(4), balanced())
     params, state = net.init(jax.random.key(0), X)
