@@ -76,7 +76,8 @@ def fit(
         checkpoints: Where to save all that the run needs to go on: after each epoch, or ``every`` so many steps.
         log: ``log(step, values)``, called after each epoch with what the history has, such as `fnn.jsonl_log` makes;
             one or several.
-        log_every: Steps after which training metrics are logged too: means over so many steps.
+        log_every: Steps after which training metrics are logged too: means over so many steps. They have the plain
+            names, and the means over an epoch are logged as ``"epoch/..."``.
         watch: More metrics of each step, such as `fnn.norms` measures.
         profile: ``(start, stop)``: trace the steps from start to stop - 1, counted as ``run.step`` counts, into the
             folder ``"profile"`` beside the checkpoints, or where the program runs; ``(start, stop, folder)`` into

@@ -79,7 +79,7 @@ class Job:
             for report, is_last_of_epoch in self.reports(past, asked):
                 new = past._replace(run=report.run, seen=[*past.seen, report.metrics])
                 self.bar.update(report.steps, report.metrics)
-                self.logger.steps(int(new.run.step), report.metrics)
+                self.logger.steps(int(new.run.step), report.metrics, is_last_of_epoch)
                 past = self.end_epoch(new) if is_last_of_epoch else new  # at once, also where Ctrl-C comes meanwhile
                 if self.kept is not None and (self.kept.is_due(past, is_last_of_epoch) or asked()):
                     self.kept.save(past)
@@ -118,7 +118,7 @@ class Job:
             row |= {f"validation/{name}": value for name, value in measured.items()}
         past = past._replace(rows=[*past.rows, row], seen=[])
         self.bar.epoch({name: value for name, value in row.items() if name != "step"})
-        self.logger.row(int(run.step), row)
+        self.logger.epoch(int(run.step), row)
         if self.early_stopping is None or past.patience is None:
             return past
         epoch = len(past.rows)

@@ -5,11 +5,13 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, TextIO
+from uuid import uuid4
 
 import numpy as np
 
@@ -121,14 +123,17 @@ def _rows(path: Path) -> list[list[str]]:
 def tensorboard_log(folder: str | Path) -> Log:
     """Write each value as a scalar for TensorBoard.
 
+    A record is on the disk when the call returns.
+
     Args:
-        folder: What ``tensorboard --logdir`` is given.
+        folder: The folder to give to ``tensorboard --logdir``; made where it is missing. Each call of
+            `tensorboard_log` adds a file.
 
     Returns:
         ``log(step, values)`` for ``fit(..., log=...)``.
 
     Raises:
-        ImportError: when tensorboardX is not installed: ``pip install fnn[tensorboard]``.
+        ImportError: when tensorboardX is not installed: ``python -m pip install tensorboardX``.
 
     Example:
         >>> import fnn, pathlib, tempfile
@@ -138,16 +143,22 @@ def tensorboard_log(folder: str | Path) -> Log:
         1
     """
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.summary import scalar
     except ImportError as error:
-        raise ImportError("tensorboard_log needs tensorboardX: pip install fnn[tensorboard]") from error
-    writer = SummaryWriter(str(folder))
+        raise ImportError("tensorboard_log needs tensorboardX: python -m pip install tensorboardX") from error
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    # SummaryWriter hands its events to a thread, whose queue its flush does not wait for. The suffix separates writers
+    # that begin within the same second.
+    writer = EventsWriter(str(Path(folder, "events")), f".{uuid4().hex[:8]}")
 
     def log(step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)
+            writer.write_event(Event(wall_time=time(), step=step, summary=scalar(name, value)))
         writer.flush()
 
+    weakref.finalize(log, writer.close)
     return log
 
 
@@ -175,17 +186,21 @@ class Logger:
             raise ValueError(f"log_every must be a positive number of steps, got {every}")
         self._logs, self._every = ((logs,) if callable(logs) else tuple(logs)), every
         self._waiting: list[Metrics] = []
+        self._held: dict[str, Any] = {}
         self._began, self._spent = perf_counter(), [0.0] * len(self._logs)
 
     def begin(self, step: int, seen: Sequence[Metrics]) -> None:
         """Go on after a step; ``seen`` are metrics of the steps up to it, as far as they are known."""
         before = join(seen)
-        self._waiting = []
+        self._waiting, self._held = [], {}
         if self._every is not None and before and (rest := step % self._every):
             self._waiting = [{name: values[-rest:] for name, values in before.items()}]
 
-    def steps(self, step: int, new: Metrics) -> None:
-        """Tell of every so many steps of the run; ``new`` are metrics of the steps up to ``step``."""
+    def steps(self, step: int, new: Metrics, is_last_of_epoch: bool) -> None:
+        """Log means over every so many steps; ``new`` are metrics of the steps up to ``step``.
+
+        Means that end with an epoch are kept for `epoch`, so that a step has one record.
+        """
         if not self._logs or self._every is None:
             return
         self._waiting.append(new)
@@ -194,12 +209,25 @@ class Logger:
             return
         joined = join(self._waiting)
         for end in range((at // self._every + 1) * self._every, step + 1, self._every):
-            self.row(end, means({name: values[: end - at] for name, values in joined.items()}))
+            values = means({name: values[: end - at] for name, values in joined.items()})
+            if end == step and is_last_of_epoch:
+                self._held = values
+            else:
+                self._write(end, values)
             joined, at = {name: values[end - at :] for name, values in joined.items()}, end
         self._waiting = [joined]
 
-    def row(self, step: int, values: Mapping[str, Any]) -> None:
-        """Tell of those values that are one number."""
+    def epoch(self, step: int, row: Mapping[str, Any]) -> None:
+        """Log an epoch; beside means over some steps, its means over all of them are called ``"epoch/..."``."""
+        if self._every is not None:
+            row = {
+                name if name.startswith("validation/") else f"epoch/{name}": row[name] for name in row if name != "step"
+            }
+        self._write(step, {**self._held, **row})
+        self._held = {}
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Pass on the values that are one number."""
         plain = {name: float(value) for name, value in values.items() if name != "step" and np.ndim(value) == 0}
         for number, log in enumerate(self._logs):
             began = perf_counter()

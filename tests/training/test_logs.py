@@ -26,22 +26,41 @@ def fit(**options: Any) -> Any:
 
 
 def test_a_function_gets_every_epoch_and_every_so_many_steps() -> None:
+    """Means over two steps and means over the epoch were both called loss, in two records of one step."""
     records: list[Any] = []
     _, history = fit(log=lambda step, values: records.append((step, values)), log_every=2, validation=(X, Y))
-    assert [step for step, _ in records] == [2, 4, 4, 6, 8, 8]
-    epochs = [values for _, values in records if "validation/loss" in values]
-    assert [values["loss"] for values in epochs] == history["loss"].tolist()
-    assert np.mean([records[0][1]["loss"], records[1][1]["loss"]]) == pytest.approx(epochs[0]["loss"])
+    assert [step for step, _ in records] == [2, 4, 6, 8]
+    assert [sorted(values) for _, values in records] == [["loss"], ["epoch/loss", "loss", "validation/loss"]] * 2
+    for number, epoch in enumerate((records[1][1], records[3][1])):
+        assert epoch["epoch/loss"] == history["loss"][number]
+        assert epoch["validation/loss"] == history["validation/loss"][number]
+        assert np.mean([records[2 * number][1]["loss"], epoch["loss"]]) == pytest.approx(epoch["epoch/loss"])
     assert all(type(value) is float for _, values in records for value in values.values())
 
 
+def test_without_log_every_an_epoch_has_the_names_of_the_history() -> None:
+    records: list[Any] = []
+    _, history = fit(log=lambda step, values: records.append((step, values)), validation=(X, Y))
+    assert [step for step, _ in records] == [4, 8]
+    assert [values["loss"] for _, values in records] == history["loss"].tolist()
+    assert all(sorted(values) == ["loss", "validation/loss"] for _, values in records)
+
+
+def test_an_epoch_between_two_records_is_one_of_its_own() -> None:
+    records: list[Any] = []
+    fit(log=lambda step, values: records.append((step, sorted(values))), log_every=3)
+    epoch = ["epoch/loss"]
+    assert records == [(3, ["loss"]), (4, epoch), (6, ["loss"]), (8, epoch)]
+
+
 def test_several_logs_get_the_same(tmp_path: Path) -> None:
-    fit(log=[fnn.jsonl_log(tmp_path / "a" / "log.jsonl"), fnn.csv_log(tmp_path / "a" / "log.csv")], log_every=4)
+    fit(log=[fnn.jsonl_log(tmp_path / "a" / "log.jsonl"), fnn.csv_log(tmp_path / "a" / "log.csv")], log_every=2)
     lines = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
     with (tmp_path / "a" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [line["step"] for line in lines] == [4, 4, 8, 8]
-    assert [float(row["loss"]) for row in rows] == [line["loss"] for line in lines]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert [sorted(line) for line in lines] == [["loss", "step"], ["epoch/loss", "loss", "step"]] * 2
+    assert [{name: float(text) for name, text in row.items() if text} for row in rows] == lines
 
 
 def test_numbers_that_json_has_not_are_texts(tmp_path: Path) -> None:
@@ -58,11 +77,42 @@ def test_a_column_that_comes_later_goes_to_the_right(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "step,a,b\n1,1.0,\n2,,2.0\n3,3.0,4.0\n"
 
 
-def test_tensorboard_has_the_scalars(tmp_path: Path) -> None:
+def scalars(folder: Path) -> list[tuple[str, int, float]]:
+    """What event files hold: each record has its length, a checksum of that, the event, and a checksum of it."""
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+
+    found: list[tuple[str, int, float]] = []
+    for file in sorted(folder.iterdir()):
+        content = file.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            event = Event.FromString(content[12 : 12 + length])
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            content = content[16 + length :]
+    return found
+
+
+def test_tensorboard_has_every_scalar_on_disk_when_the_call_returns(tmp_path: Path) -> None:
+    """The values went through the queue of a thread, which nothing waited for."""
     pytest.importorskip("tensorboardX")
-    fit(log=fnn.tensorboard_log(tmp_path))
-    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert b"loss" in content
+    first, second = fnn.tensorboard_log(tmp_path / "a" / "b"), fnn.tensorboard_log(tmp_path / "a" / "b")
+    for step in range(3):
+        first(step, {"loss": step / 2, "validation/loss": 1.0})
+        written = [("loss", number, number / 2) for number in range(step + 1)]
+        assert [scalar for scalar in scalars(tmp_path / "a" / "b") if scalar[0] == "loss"] == written
+    second(3, {"loss": 4.0})  # in the same second, under another name
+    assert len(scalars(tmp_path / "a" / "b")) == 7
+
+
+def test_tensorboard_has_one_value_for_each_tag_and_step(tmp_path: Path) -> None:
+    """The curve of the loss had a second value, the mean over the epoch, at each epoch's end."""
+    pytest.importorskip("tensorboardX")
+    fit(log=fnn.tensorboard_log(tmp_path), log_every=2, validation=(X, Y))
+    found = [(tag, step) for tag, step, _ in scalars(tmp_path)]
+    assert len(found) == len(set(found))
+    assert [step for tag, step in found if tag == "loss"] == [2, 4, 6, 8]
+    assert [step for tag, step in found if tag == "epoch/loss"] == [4, 8]
+    assert [step for tag, step in found if tag == "validation/loss"] == [4, 8]
 
 
 def test_norms_and_the_rate_are_measured_in_each_step() -> None:
@@ -87,7 +137,7 @@ def test_log_every_may_be_longer_than_an_epoch() -> None:
 
     def losses(every: int) -> dict[int, float]:
         found: dict[int, float] = {}
-        log = lambda step, values: None if "validation/loss" in values else found.update({step: values["loss"]})
+        log = lambda step, values: found.update({step: values["loss"]} if "loss" in values else {})
         fit(log=log, log_every=every, validation=(X, Y))
         return found
 
@@ -98,12 +148,12 @@ def test_log_every_may_be_longer_than_an_epoch() -> None:
 def test_a_run_that_goes_on_logs_means_over_the_steps_before_too(tmp_path: Path) -> None:
     run = fnn.train_init(NET, OPTIMIZER, jax.random.key(0), X)
     whole, parts = [], []
-    note = lambda records: lambda step, values: records.append((step, values["loss"]))
+    note = lambda records: lambda step, values: records.append((step, values.get("loss")))
     arguments, options = (OBJECTIVE, OPTIMIZER, run, (X, Y)), {"batch_size": 3, "log_every": 3, "progress": False}
     fnn.fit(*arguments, **options, epochs=2, log=note(whole))
 
     def stop(step: int, values: Any) -> None:
-        parts.append((step, values["loss"]))
+        parts.append((step, values.get("loss")))
         if step == 4:
             raise KeyboardInterrupt
 
