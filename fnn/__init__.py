@@ -128,6 +128,7 @@ from fnn.training.early_stopping import early_stopping as early_stopping
 from fnn.training.faults import NonFiniteError as NonFiniteError
 from fnn.training.check import Finding as Finding, check as check
 from fnn.training.training import training as training
+from fnn.core.caches import clear_caches as clear_caches
 from fnn.training.watch import learning_rate as learning_rate, norms as norms
 from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensorboard_log as tensorboard_log
 

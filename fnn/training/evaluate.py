@@ -1,13 +1,13 @@
 """Measuring a network on data, and asking it for predictions."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.caches import cached_on_first
 from fnn.core.layer import Layer
 from fnn.data import is_arrays, on_device, pick, rows
 from fnn.metrics.streaming import Metric
@@ -152,7 +152,7 @@ def _wide(stats: Any) -> Any:
     return jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, stats)
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _compile_statistics(objective: Supervised) -> Any:
     def run(params: Any, state: Any, batch: Any, count: Any) -> Any:
         return objective.statistics(params, state, batch, jnp.arange(rows(batch)) < count)
@@ -160,7 +160,7 @@ def _compile_statistics(objective: Supervised) -> Any:
     return jax.jit(run)
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _compile_objective(objective: Objective) -> Any:
     def run(params: Any, state: Any, batch: Any, key: Any) -> Any:
         loss, (_, metrics) = objective(params, state, batch, key=key, train=False)
@@ -169,6 +169,6 @@ def _compile_objective(objective: Objective) -> Any:
     return jax.jit(run)
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _compile_predict(net: Layer) -> Callable[..., Any]:
     return jax.jit(lambda params, state, *xs: net.apply(params, state, *xs)[0])

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 
 from fnn.checkpoint.folder import Checkpoints
+from fnn.core.caches import cached_on_first
 from fnn.data import Batches, batches, is_arrays, on_device
 from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
@@ -219,7 +219,7 @@ def _rate(run: TrainState) -> jax.Array:
     return kept["learning_rate"]
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _step(
     objective: Objective,
     optimizer: optax.GradientTransformation,

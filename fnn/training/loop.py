@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.caches import cached_on_first
 from fnn.data import Batches, batch_of_step, pick, rows
 from fnn.training.retrace import traces_of
 
@@ -102,7 +103,7 @@ def _stack(waiting: list[Any]) -> Any:
     return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(waiting))
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _traced(step: Step) -> Step:
     """One trace, shared by all that compile the step."""
 
@@ -114,12 +115,12 @@ def _traced(step: Step) -> Step:
     return jax.jit(noted)
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _compile(step: Step) -> Callable[..., Any]:
     return jax.jit(lambda run, batch: _traced(step)(run, batch), donate_argnums=0)
 
 
-@lru_cache(maxsize=32)
+@cached_on_first
 def _compile_looped(step: Step) -> Callable[..., Any]:
     """``steps`` is traced, so that calls of any length share one executable.
 

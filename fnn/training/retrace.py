@@ -1,20 +1,23 @@
 """A step that is compiled again and again is told of, with what changed. Nothing of this runs in a compiled step."""
 
 import warnings
+import weakref
 from collections import deque
-from functools import lru_cache
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import jax
 from jax.extend.core import get_opaque_trace_state
 
 from fnn.checkpoint.table import show_table
+from fnn.core.caches import cached_on_first
 
 SHAPES = 3  # full batches, a last one, and one more are common; a step that is compiled for a fourth is told of
 IN_A_ROW = 8  # traces of one objective with the same shapes: nothing has changed, but the function is another
-EAGER = get_opaque_trace_state()
 
-_recent: deque[tuple[Any, Any, dict[str, str]]] = deque(maxlen=IN_A_ROW)
+_recent: deque[tuple[Any, Callable[[], Any], dict[str, str]]] = deque(maxlen=IN_A_ROW)
 
 
 class RetraceWarning(UserWarning):
@@ -40,11 +43,11 @@ class Traces:
             batch: As the step has it.
         """
         trace = get_opaque_trace_state()
-        if trace == EAGER or (_recent and _recent[-1][0] == trace):  # a step may be unrolled within one trace
+        if trace == _eager() or (_recent and _recent[-1][0] == trace):  # a step may be unrolled within one trace
             return
         found = _describe({"run": run, "batch": batch})
-        _recent.append((trace, of, found))
-        if len(_recent) == IN_A_ROW and all(other is of and seen == found for _, other, seen in _recent):
+        _recent.append((trace, _weak(of), found))
+        if len(_recent) == IN_A_ROW and all(other() is of and seen == found for _, other, seen in _recent):
             _recent.clear()
             _warn(
                 f"a step was traced {IN_A_ROW} times in a row for arguments of the same shapes. Make it, and its "
@@ -62,7 +65,21 @@ class Traces:
             )
 
 
-@lru_cache(maxsize=64)
+@cache
+def _eager() -> Any:
+    """The trace state outside of every transformation, which is that of a new thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(get_opaque_trace_state).result()
+
+
+def _weak(of: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(of)
+    except TypeError:  # a tuple, say: it is not watched
+        return lambda: None
+
+
+@cached_on_first
 def traces_of(step: Any) -> Traces:
     """What is known of a step."""
     return Traces()

@@ -1,5 +1,8 @@
 """A step that is compiled again and again is told of; a few shapes, and transformations, are not."""
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -115,3 +118,34 @@ def test_what_is_compiled_a_few_times_is_not_told() -> None:
         several = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), run)
         jax.vmap(step, in_axes=(0, None))(several, batch(4))
         jax.grad(lambda x: step(run, (x, batch(4)[1]))[1]["loss"])(batch(4)[0])
+
+
+IMPORTED_WITHIN_A_TRACE = """
+import warnings
+import jax, jax.numpy as jnp, optax
+
+warnings.simplefilter("error", UserWarning)
+
+@jax.jit
+def first(x):
+    import fnn
+    return x
+
+first(1.0)
+import fnn
+net = fnn.dense(1)
+objective = fnn.supervised(net, optax.losses.squared_error)
+run = fnn.train_init(net, optax.sgd(0.1), jax.random.key(0), jnp.ones((4, 2)))
+batch = jnp.ones((4, 2)), jnp.ones((4, 1))
+step = fnn.train_step(objective, optax.sgd(0.1))
+for _ in range(5):  # five traces, and five calls that are none
+    jax.jit(lambda run: step(run, batch))(run)
+    step(run, batch)
+"""
+
+
+def test_a_step_that_is_not_compiled_is_not_told_wherever_fnn_was_imported() -> None:
+    """Imported within a traced function, fnn took that trace for the state outside of all traces."""
+    program = [sys.executable, "-c", IMPORTED_WITHIN_A_TRACE]
+    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 0, done.stderr
