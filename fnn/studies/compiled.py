@@ -1,18 +1,42 @@
-"""Programs of many networks, compiled once: a second study of the same trial compiles nothing."""
+"""Programs of many networks: each function of one network is traced in every study, and compiled if it is new."""
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fnn.core.programs import PROGRAMS, Content, configuration, content
+
 Axes = Sequence[int | None]
+
+
+class Traced(NamedTuple):
+    """A function of one network as a program.
+
+    Attributes:
+        call: Runs it, or traces it again for many networks.
+        outputs: Shapes and dtypes of its results.
+        content: What it computes.
+    """
+
+    call: Callable[..., Any]
+    outputs: Any
+    content: Content
+
+
+def trace(function: Callable[..., Any], *args: Any) -> Traced:
+    """Trace a function of one network; of ``args`` only shapes and dtypes are read."""
+    specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
+    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*specs)
+    flat, structure = jaxpr_as_fun(jaxpr), jax.tree.structure(outputs)
+    return Traced(lambda *args: structure.unflatten(flat(*jax.tree.leaves(args))), outputs, content(jaxpr))
 
 
 class Tried(NamedTuple):
@@ -36,12 +60,12 @@ class Lowered:
         tried: What a try of it measured, if there was one.
     """
 
-    def __init__(self, recipe: "_Recipe"):
+    def __init__(self, lower: Callable[[], Any], quickly: bool):
         began = time.perf_counter()
-        lowered, quickly = recipe.lower(), recipe.quickly
-        self.outputs, self.seconds = lowered.out_info, time.perf_counter() - began
+        self._lowered = lower()
+        self.outputs, self.seconds = self._lowered.out_info, time.perf_counter() - began
         self.tried: Tried | None = None
-        self._lowered, self._quickly, self._lock = lowered, quickly, Lock()
+        self._quickly, self._lock = quickly, Lock()
 
     def compiled(self) -> Any:
         """The executable."""
@@ -55,8 +79,7 @@ class Lowered:
 
 
 def lowered(
-    function: Callable[..., Any],
-    key: Hashable,
+    traced: Traced,
     axes: Axes,
     args: Sequence[Any],
     *,
@@ -65,11 +88,10 @@ def lowered(
     donate: int | None = None,
     quickly: bool = False,
 ) -> Lowered:
-    """A function of one network as a program of many.
+    """A program of one network as one of many.
 
     Args:
-        function: Of one network.
-        key: What it computes: with the same key and shapes it is not traced again.
+        traced: That of one network.
         axes: For each argument 0 where each network has its own, None where they share it.
         args: Arguments of many networks; only their shapes and dtypes are read.
         together: Whether networks go side by side; otherwise there is one.
@@ -78,28 +100,14 @@ def lowered(
         quickly: Whether it runs so seldom that it need not be fast.
     """
     specs = [jax.tree.map(lambda leaf, axis=axis: _spec(leaf, axis, mesh), arg) for arg, axis in zip(args, axes)]
-    flags = tuple(getattr(jax.config, name) for name in ("jax_enable_x64", "jax_default_matmul_precision"))
     shapes = (jax.tree.structure(specs), *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(specs)))
 
     def lower() -> Any:
-        mapped = _mapped(function, axes, together, mesh)
+        mapped = _mapped(traced.call, axes, together, mesh)
         return jax.jit(mapped, donate_argnums=() if donate is None else donate).lower(*specs)
 
-    return _lowered(_Recipe((key, tuple(axes), together, mesh, quickly, flags, shapes), lower, quickly))
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """How a program is made, equal to others by its key alone."""
-
-    key: Hashable
-    lower: Callable[[], Any] = field(compare=False)
-    quickly: bool = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _lowered(recipe: _Recipe) -> Lowered:
-    return Lowered(recipe)
+    how = (tuple(axes), together, mesh, donate, quickly, shapes, configuration())
+    return PROGRAMS.get((traced.content, *how), lambda: Lowered(lower, quickly))
 
 
 def _spec(leaf: Any, axis: int | None, mesh: Mesh | None) -> jax.ShapeDtypeStruct:
@@ -124,7 +132,7 @@ def _mapped(function: Callable[..., Any], axes: Axes, together: bool, mesh: Mesh
 def _of_one(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
     """The function itself, of networks with a leading axis of 1."""
     inner = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
-    outer = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+    outer = lambda tree: jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), tree)
     return lambda *args: outer(function(*(arg if axis is None else inner(arg) for arg, axis in zip(args, axes))))
 
 

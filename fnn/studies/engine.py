@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fnn.studies.compiled import Axes, Lowered, lowered
+from fnn.studies.compiled import Axes, Lowered, Traced, lowered, trace
 from fnn.studies.trial import Lane, Place, Program, Table
 
 Mode = Literal["vmap", "loop", "sharded"]
@@ -30,6 +30,7 @@ class Engine:
         table: The data.
         key: The study's key.
         mesh: For ``"sharded"``: its first axis is that of the networks.
+        traces: The functions of one network, each traced once for all engines of a static choice.
         compiling: Seconds that it took to compile, now or before.
         advancing: The program that trains.
     """
@@ -40,21 +41,33 @@ class Engine:
     table: Table
     key: jax.Array
     mesh: Mesh | None = None
+    traces: dict[str, Traced] = field(default_factory=dict)
     compiling: float = field(default=0.0, init=False)
     advancing: Any = field(default=None, init=False)
     _compiled: dict[str, Any] = field(default_factory=dict, init=False)
 
     def prepare(self, places: Place) -> "Engine":
         """Compile what training takes; ``places`` is an example."""
-        start = self._lower("start", (None, 0, None), self.key, places, self.table, quickly=True)
+        traces = self.trace(jax.tree.map(lambda leaf: leaf[0], places))
+        start = self._lower(traces["start"], (None, 0, None), self.key, places, self.table, quickly=True)
         with ThreadPoolExecutor(1) as pool:
-            compiled = pool.submit(start.compiled)  # while the other is traced
+            compiled = pool.submit(start.compiled)  # while the other is lowered
             args = (self.key, start.outputs, places, self.table, np.int32(1))
-            advance = self._lower("advance", (None, 0, 0, None, None), *args, donate=1)
+            advance = self._lower(traces["advance"], (None, 0, 0, None, None), *args, donate=1)
             self._compiled["advance"] = advance.compiled()
             self._compiled["start"] = compiled.result()
         self.compiling, self.advancing = start.seconds + advance.seconds, advance
         return self
+
+    def trace(self, place: Place) -> dict[str, Traced]:
+        """Trace what training takes, of one network; ``place`` is an example."""
+        with explained():
+            if "start" not in self.traces:
+                self.traces["start"] = trace(self.program.start, self.key, place, self.table)
+            if "advance" not in self.traces:
+                lane = self.traces["start"].outputs
+                self.traces["advance"] = trace(self.program.advance, self.key, lane, place, self.table, np.int32(1))
+        return self.traces
 
     @property
     def workers(self) -> int:
@@ -73,7 +86,10 @@ class Engine:
         """Outputs of each lane for the rows that its fold holds out."""
         args = (lanes, self._put(places), self.table)
         if "predict" not in self._compiled:
-            self._compiled["predict"] = self._lower("predict", (0, 0, None), *args).compiled()
+            if "predict" not in self.traces:
+                one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), args[:2])
+                self.traces["predict"] = trace(self.program.predict, *one, self.table)
+            self._compiled["predict"] = self._lower(self.traces["predict"], (0, 0, None), *args).compiled()
         return self._compiled["predict"](*args)
 
     def memory(self) -> int:
@@ -87,10 +103,9 @@ class Engine:
             return places
         return jax.device_put(places, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names[0])))
 
-    def _lower(self, name: str, axes: Axes, *args: Any, **options: Any) -> Lowered:
-        function, key = getattr(self.program, name), (name, self.program.key())
+    def _lower(self, traced: Traced, axes: Axes, *args: Any, **options: Any) -> Lowered:
         with explained():
-            return lowered(function, key, axes, args, together=self.mode != "loop", mesh=self.mesh, **options)
+            return lowered(traced, axes, args, together=self.mode != "loop", mesh=self.mesh, **options)
 
 
 @jax.jit

@@ -1,7 +1,7 @@
 """One training of a study as pure functions: how it starts, advances and is measured."""
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -115,15 +115,6 @@ class Program:
     monitor: str
     sign: int
     keeps_best: bool
-
-    def key(self) -> Hashable:
-        """What these functions compute: equal programs have equal keys."""
-        static = tuple(self.static.items())
-        try:
-            hash(static)
-        except TypeError:  # such as a list: no two are known to be equal
-            static = object()
-        return self.trial, static, self.batch_size, self.monitor, self.sign, self.keeps_best
 
     def build(self, hp: dict[str, Any]) -> Trial:
         """Call the user's function."""

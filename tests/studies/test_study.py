@@ -88,15 +88,14 @@ def test_all_devices_of_a_mesh_are_used_without_a_collective():
     program = """
 import jax, numpy as np, jax.numpy as jnp
 from tests.studies.small import same, study
-import fnn.studies.compiled as compiled
+import fnn.studies.engine as engine
 texts = []
-lower = compiled._lowered
-def spy(recipe):
-    made = lower(recipe)
-    executable = made.compiled()
-    texts.append(executable.as_text())
+lower = engine.lowered
+def spy(*args, **options):
+    made = lower(*args, **options)
+    texts.append(made.compiled().as_text())
     return made
-compiled._lowered = spy
+engine.lowered = spy
 mesh = jax.make_mesh((4,), ("trial",))
 sharded = study(mesh=mesh, mode="auto", width="auto", keep="all", predictions=True)
 assert sharded.remarks[-1] == "8 networks at a time over 4 devices", sharded.remarks
@@ -259,7 +258,7 @@ def test_static_choices_have_one_program_each_however_many_trials():
     )
     few = len(calls)
     more = study(space, trial=counted, trials=12, folds=None, steps=4)
-    assert len(calls) == few + 1  # what is built to be looked at, and nothing to be compiled
+    assert len(calls) == 2 * few
     widths = [row["width"] for row in more.configurations]
     assert set(widths) == {2, 3}
     for trial_number, width in enumerate(widths):
