@@ -169,45 +169,57 @@ class Programs:
 PROGRAMS = Programs(KEPT)
 
 
-class Program:
-    """An executable.
-
-    Attributes:
-        call: Runs it.
-    """
+class _Executable:
+    """A compiled program that may be referred to weakly."""
 
     def __init__(self, call: Callable[..., Any]):
         self.call = call
 
 
-_known: WeakKeyDictionary[Layer, dict[Hashable, ref[Program]]] = WeakKeyDictionary()
+_of_networks: WeakKeyDictionary[Layer, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def compiled(net: Layer, function: Callable[..., Any], *args: Any, static: tuple[int, ...] = (), donate: int | None = None) -> Callable[..., Any]:
-    """The executable of ``function(net, *static, *args)``, a function of ``args``.
+def compiled(
+    net: Layer, function: Callable[..., Any], *args: Any, static: tuple[int, ...] = (), donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """The executable of ``function(net, *static, *args)``, to be called with ``args``.
 
-    A network that was seen finds its executable at once, another one of the same content finds it by tracing. Neither
-    keeps a network alive.
+    A network that was seen before finds it at once; another one of the same content finds it by tracing. No network is
+    kept alive. Within a transformation of JAX it is a function under `jax.jit`.
 
     Args:
         net: The network.
         function: A function of a module.
         *args: Arrays; only their types and placement are read.
-        static: Further arguments of ``function`` that are part of the program.
-        donate: Number of the argument in ``args`` whose memory may be used up.
+        static: Further arguments of ``function``, which are part of the program.
+        donate: Numbers of the arguments whose memory may be used up.
     """
-    bound = functools.partial(function, net, *static)
+    known = _of_networks.setdefault(net, {})
     if is_traced():
-        return bound
-    known = _known.setdefault(net, {})
-    how = (function, static, donate, _signature(args), configuration())
-    program = known[how]() if how in known else None
-    if program is None:
-        traced = jax.jit(bound, donate_argnums=() if donate is None else donate).trace(*args)
+        how = (function, static)
+        if how not in known:
+            held = ref(net)
+            known[how] = jax.jit(lambda *args: function(held(), *static, *args))
+        return known[how]
+    leaves, structure = jax.tree.flatten(args)
+    signature = structure, tuple((jax.typeof(leaf), _placement(leaf)) for leaf in leaves)
+    how = (function, static, donate, signature, configuration())
+    executable = known[how]() if how in known else None
+    if executable is None:
+        traced = jax.jit(functools.partial(function, net, *static), donate_argnums=donate).trace(*args)
         key = (content(traced.jaxpr), *how[2:])
-        program = PROGRAMS.get(key, lambda: Program(traced.lower().compile()))
-        known[how] = ref(program)
-    return program.call
+        executable = PROGRAMS.get(key, lambda: _Executable(traced.lower().compile()))
+        known[how] = ref(executable)
+    return executable.call
+
+
+def call_compiled(net: Layer, function: Callable[..., Any], *args: Any, static: tuple[int, ...] = ()) -> Any:
+    """``function(net, *static, *args)``, compiled as `compiled` does."""
+    return compiled(net, function, *args, static=static)(*args)
+
+
+def _placement(leaf: Any) -> Any:
+    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
 
 
 def is_traced() -> bool:
@@ -220,13 +232,3 @@ def _untraced() -> Any:
     """The state of JAX where nothing is traced, as in a new thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(get_opaque_trace_state).result()
-
-
-def _signature(args: Any) -> Hashable:
-    """Structure, types and placement of arguments."""
-    leaves, structure = jax.tree.flatten(args)
-    return structure, tuple((jax.typeof(leaf), _placement(leaf)) for leaf in leaves)
-
-
-def _placement(leaf: Any) -> Any:
-    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None

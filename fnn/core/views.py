@@ -7,6 +7,8 @@ import jax
 
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer
+from fnn.core.programs import call_compiled
+from fnn.core.specs import specs
 
 
 def stateless(net: Layer) -> tuple[Callable[..., dict[str, Any]], Callable[..., Any]]:
@@ -82,5 +84,10 @@ def init_state(net: Layer, *xs: Any) -> dict[str, Any]:
         >>> fnn.init_state(fnn.batch_norm(), jnp.ones((4, 3)))["mean"].shape
         (3,)
     """
-    make = net._plan(*xs).make
-    return jax.jit(lambda key: make(key)[1])(jax.random.key(0))  # compiled: XLA drops the parameters
+    leaves, structure = jax.tree.flatten(specs(xs))
+    return call_compiled(net, _state, jax.random.key(0), static=(tuple(leaves), structure))
+
+
+def _state(net: Layer, leaves: Any, structure: Any, key: jax.Array) -> Any:
+    """Compiled, it makes no parameters: XLA drops them."""
+    return net._plan(*structure.unflatten(leaves)).make(key)[1]

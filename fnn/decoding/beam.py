@@ -1,12 +1,12 @@
 """Search for the most probable continuation, several at a time."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fnn.core.layer import Layer
+from fnn.core.programs import call_compiled
 from fnn.decoding.cache import check_prompt, fresh_state, map_cache
 from fnn.ops.checks import check_positive_int
 
@@ -91,10 +91,10 @@ def beam_search(
     check_positive_int("tokens", tokens)
     check_positive_int("beams", beams)
     prompt, _ = check_prompt(prompt, None)
-    return _search(net, tokens, beams, params, state or {}, prompt, inputs, end, length_penalty, pad)
+    args = (params, state or {}, prompt, inputs, end, length_penalty, pad)
+    return call_compiled(net, _search, *args, static=(tokens, beams))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _search(
     net: Layer, tokens: int, beams: int, params: Any, state: Any, prompt: jax.Array, inputs: Any, end: Any,
     length_penalty: Any, pad: Any,

@@ -1,6 +1,5 @@
 """Go on from a prompt, one id after the other."""
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer
+from fnn.core.programs import call_compiled, compiled
 from fnn.decoding.cache import Squeezed, check_prompt, fresh_state
 from fnn.decoding.sampler import Sampler
 from fnn.ops.checks import check_positive_int
@@ -99,7 +99,9 @@ def generate(
     """
     check_positive_int("tokens", tokens)
     prefix, rules, prompt = _prepare(prompt, inputs, sample, key, lengths, end, pad)
-    ids, lengths, finite = _generate(net, prefix, tokens, params, state or {}, prompt, rules)
+    ids, lengths, finite = call_compiled(
+        net, _generate, params, state or {}, prompt, rules, static=(prefix, tokens)
+    )
     _check_finite(finite, prompt.shape[1] + tokens)
     return Generated(ids, lengths)
 
@@ -145,13 +147,14 @@ def stream(
     """
     check_positive_int("tokens", tokens)
     prefix, rules, prompt = _prepare(prompt, inputs, sample, key, None, end, pad)
-    run = _begin(net, prefix, tokens, params, state or {}, prompt, rules)
+    found = _take(call_compiled(net, _begin, params, state or {}, prompt, rules, static=(prefix, tokens)), rules)
+    advance = compiled(net, _advance, params, found, rules, donate=(1,)) if tokens > 1 else None
     for number in range(tokens):
-        run = _advance(net, params, run, rules) if number else _take(run, rules)
-        _check_finite(run.finite, prefix + number + 1)
-        yield np.asarray(run.ids[:, prefix + number])
-        if bool(run.ended.all()):
+        _check_finite(found.finite, prefix + number + 1)
+        yield np.asarray(found.ids[:, prefix + number])
+        if advance is None or number == tokens - 1 or bool(found.ended.all()):
             return
+        found = advance(params, found, rules)
 
 
 def _prepare(
@@ -169,7 +172,6 @@ def _prepare(
     return prefix, rules, prompt
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(
     net: Layer, prefix: int, tokens: int, params: Any, state: Any, prompt: jax.Array, rules: _Rules
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -184,7 +186,6 @@ def _generate(
     return ids, first.astype(jnp.int32), run.finite
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _begin(net: Layer, prefix: int, tokens: int, params: Any, state: Any, prompt: jax.Array, rules: _Rules) -> _Run:
     """Read what all rows have of the prompt."""
     head = prompt[:, :prefix]
@@ -194,7 +195,6 @@ def _begin(net: Layer, prefix: int, tokens: int, params: Any, state: Any, prompt
     return _Run(jnp.asarray(prefix), ids, Squeezed.of(state), y[:, -1], ended, jnp.asarray(True))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _advance(net: Layer, params: Any, run: _Run, rules: _Rules) -> _Run:
     """Read the last id, and take the next one."""
     last = jax.lax.dynamic_slice_in_dim(run.ids, run.at - 1, 1, 1)

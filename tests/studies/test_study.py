@@ -1,8 +1,10 @@
 """Studies from end to end: what they compute, what it depends on, and what goes wrong."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from fnn.ops.shuffle import ROUNDS
 from fnn.studies.folds import as_folds
 from fnn.studies.settings import make_table
 from fnn.studies.trial import Place, Program, run_key
+from tests.compilations import compilations
 from tests.studies.small import KEY, RATES, SPACE, X, Y, same, study, trial
 
 ROUNDING: Any = {"rtol": 1e-4, "atol": 1e-6}  # between ways to run the same training by SGD
@@ -87,6 +90,7 @@ def test_all_devices_of_a_mesh_are_used_without_a_collective():
     """Four devices, in a process of its own."""
     program = """
 import jax, numpy as np, jax.numpy as jnp
+from tests.compilations import compilations
 from tests.studies.small import same, study
 import fnn.studies.engine as engine
 texts = []
@@ -266,6 +270,67 @@ def test_static_choices_have_one_program_each_however_many_trials():
             assert more.kept[trial_number, 0, 0][0]["dense_0"]["kernel"].shape == (3, width)
 
 
+def changed_trial(hidden, target=0.0, scale=None, bits=None):
+    """A trial that reads what it closes over; each call makes one function, whose surroundings may change."""
+    around = {"hidden": hidden, "target": target, "scale": np.ones(3, np.float32) if scale is None else scale}
+
+    def trial_of(hp):
+        net = fnn.serial(lambda x: x * around["scale"], fnn.dense(around["hidden"]), fnn.dense(1))
+        loss = lambda y, target: (y - target - around["target"]) ** 2
+        return net, fnn.supervised(net, loss), optax.sgd(hp["learning_rate"])
+
+    return trial_of, around
+
+
+def test_a_second_study_sees_what_the_helpers_of_its_trial_have_become():
+    """The compiled program was found by the trial function, and trained the old network without a word."""
+    changing, around = changed_trial(4)
+    options: Any = {"space": RATES[:1], "folds": None, "keep": "all", "at": "last", "steps": 4}
+    study(trial=changing, **options)
+    for change in ({"hidden": 5}, {"target": 3.0}, {"scale": np.array([1, 0, -1], np.float32)}):
+        around.update(change)
+        fresh, _ = changed_trial(**around)
+        again = study(trial=changing, **options)
+        kernel = again.network().params["dense_0"]["kernel"]
+        assert kernel.shape == (3, around["hidden"])
+        np.testing.assert_array_equal(kernel, study(trial=fresh, **options).network().params["dense_0"]["kernel"])
+        assert kernel.tobytes() != study(trial=changed_trial(4)[0], **options).network().params["dense_0"]["kernel"].tobytes()
+
+
+def test_a_second_study_compiles_nothing():
+    options: Any = {"space": RATES, "folds": None, "predictions": False, "steps": 4}
+    first = study(trial=changed_trial(4)[0], **options)
+    with compilations() as found:
+        second = study(trial=changed_trial(4)[0], **options)
+    assert not found
+    same(first, second)
+
+
+def test_a_study_sees_another_way_to_make_random_numbers():
+    options: Any = {"space": [{"learning_rate": 0.0}], "folds": None, "steps": 2, "width": 1}
+    kernels = {}
+    for partitionable in (True, False):
+        with jax.threefry_partitionable(partitionable):
+            kernels[partitionable] = study(**options).network().params["dense_0"]["kernel"]
+            wanted, _ = trial(RATES[0])[0].init(fnn.fold(run_key(KEY, Place({}, 0, 0, 0)), "init"), X)
+    assert not np.array_equal(*kernels.values())
+
+
+def test_a_study_keeps_neither_its_trial_nor_what_it_closes_over():
+    """Programs were kept by the trial function, and so was all that it closes over."""
+    big = np.ones(48, np.float32)
+
+    def augment(key, batch):
+        x, y = batch
+        return x * big[:8, None], y
+
+    study(RATES[:1], trial=lambda hp: (*trial(hp), augment), folds=None, steps=2)
+    held = weakref.ref(big)
+    del big, augment
+    gc.collect()
+    assert held() is None
+
+
 def test_batch_size_may_be_a_static_choice():
     space = fnn.grid({"size": fnn.choice([4, 8], static=True), "learning_rate": [0.1]})
     result = study(space, batch_size=lambda hp: hp["size"], folds=None, steps=4)
@@ -301,6 +366,7 @@ def test_an_objective_of_ones_own_is_measured_on_folds_of_one_size():
 def test_the_first_ctrl_c_returns_what_is_there():
     program = """
 import os, signal
+from tests.compilations import compilations
 from tests.studies.small import study
 import fnn.studies.conduct as conduct
 update, calls = conduct.StudyProgress.update, []
