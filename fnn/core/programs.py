@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, get_opaque_trace_state
 
+from fnn.core.caches import on_clear
 from fnn.core.layer import Layer
 
 KEPT = 64  # compiled programs; of more, those that were not used for longest are dropped
@@ -105,7 +107,7 @@ class _Reader:
     def _bytes(self, value: Any) -> bytes:
         if hasattr(value, "eqns"):
             return self.digest(value).encode()
-        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return f"{value.dtype}".encode() + self._bytes(jax.random.key_data(value))
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             array = np.ascontiguousarray(value)
@@ -167,6 +169,7 @@ class Programs:
 
 
 PROGRAMS = Programs(KEPT)
+on_clear(PROGRAMS.clear)
 
 
 class _Executable:
@@ -177,10 +180,15 @@ class _Executable:
 
 
 _of_networks: WeakKeyDictionary[Layer, dict[Hashable, Any]] = WeakKeyDictionary()
+on_clear(_of_networks.clear)
 
 
 def compiled(
-    net: Layer, function: Callable[..., Any], *args: Any, static: tuple[int, ...] = (), donate: tuple[int, ...] = ()
+    net: Layer,
+    function: Callable[..., Any],
+    *args: Any,
+    static: tuple[Hashable, ...] = (),
+    donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
     """The executable of ``function(net, *static, *args)``, to be called with ``args``.
 
@@ -213,7 +221,7 @@ def compiled(
     return executable.call
 
 
-def call_compiled(net: Layer, function: Callable[..., Any], *args: Any, static: tuple[int, ...] = ()) -> Any:
+def call_compiled(net: Layer, function: Callable[..., Any], *args: Any, static: tuple[Hashable, ...] = ()) -> Any:
     """``function(net, *static, *args)``, compiled as `compiled` does."""
     return compiled(net, function, *args, static=static)(*args)
 

@@ -99,9 +99,7 @@ def generate(
     """
     check_positive_int("tokens", tokens)
     prefix, rules, prompt = _prepare(prompt, inputs, sample, key, lengths, end, pad)
-    ids, lengths, finite = call_compiled(
-        net, _generate, params, state or {}, prompt, rules, static=(prefix, tokens)
-    )
+    ids, lengths, finite = call_compiled(net, _generate, params, state or {}, prompt, rules, static=(prefix, tokens))
     _check_finite(finite, prompt.shape[1] + tokens)
     return Generated(ids, lengths)
 

@@ -4,8 +4,6 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import jax
@@ -13,6 +11,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from fnn.checkpoint.table import show_table
 from fnn.core.caches import cached_on_first
+from fnn.core.programs import is_traced
 
 SHAPES = 3  # full batches, a last one, and one more are common; a step that is compiled for a fourth is told of
 IN_A_ROW = 8  # traces of one objective with the same shapes: nothing has changed, but the function is another
@@ -43,7 +42,7 @@ class Traces:
             batch: As the step has it.
         """
         trace = get_opaque_trace_state()
-        if trace == _eager() or (_recent and _recent[-1][0] == trace):  # a step may be unrolled within one trace
+        if not is_traced() or (_recent and _recent[-1][0] == trace):  # a step may be unrolled within one trace
             return
         found = _describe({"run": run, "batch": batch})
         _recent.append((trace, _weak(of), found))
@@ -63,13 +62,6 @@ class Traces:
                 "  Give all batches one shape: drop the rows that are left, or pad them and give them the weight 0; "
                 "pad sequences to a few lengths."
             )
-
-
-@cache
-def _eager() -> Any:
-    """The trace state outside of every transformation, which is that of a new thread."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(get_opaque_trace_state).result()
 
 
 def _weak(of: Any) -> Callable[[], Any]:
