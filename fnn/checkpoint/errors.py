@@ -20,4 +20,4 @@ class MisfitError(CheckpointError):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint was damaged, so that an older one was taken, or a part of one was left."""
+    """A checkpoint was damaged and an older one taken, a part of one was left, or the run's code has changed."""

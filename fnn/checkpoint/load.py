@@ -103,7 +103,7 @@ def _fill(archive: Archive, like: Any, names: Mapping[str, str | From], ignore: 
     for path in templates.keys() - left:
         value = _make(archive, path, sources[path], wanted[path] if foreign else None)
         if spec_of(path, value) == wanted[path]:
-            values[path] = _place(value, templates[path], path, archive.name)
+            values[path] = place(value, templates[path], path, archive.name)
         else:
             rows.append((path, str(wanted[path]), f"{spec_of(path, value)} from {sources[path]}"))
     if strict and rows:
@@ -154,7 +154,7 @@ def _cast(value: Any, wanted: Spec | None) -> Any:
     return value.astype(jnp.dtype(wanted.dtype))
 
 
-def _place(value: Any, template: Any, path: str, file: Path) -> Any:
+def place(value: Any, template: Any, path: str, file: Path) -> Any:
     """The value, where the template is: in NumPy, or on its devices."""
     if isinstance(value, bool | int | float) or isinstance(template, np.ndarray | np.generic):
         return value

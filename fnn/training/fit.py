@@ -20,10 +20,10 @@ from fnn.training.evaluate import evaluated
 from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
-from fnn.training.loop import Step, measured
+from fnn.training.loop import Step, measured, spec_of_batch
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
-from fnn.training.resume import Past, history, identify
+from fnn.training.resume import Identity, Past, Resume, history, identify
 from fnn.training.signals import termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
 from fnn.training.watch import Watch
@@ -43,6 +43,7 @@ def fit(
     augment: Augment | None = None,
     early_stopping: EarlyStopping | None = None,
     checkpoints: Checkpoints | None = None,
+    resume: Resume = "warn",
     log: Log | Sequence[Log] = (),
     log_every: int | None = None,
     watch: Watch | None = None,
@@ -69,11 +70,15 @@ def fit(
             or an iterable of batches, each pass over which is an epoch. A run that goes on in the middle of an epoch
             passes over the batches of an iterable that it has seen.
         batch_size: Rows of a batch, for arrays.
-        epochs: How many passes over the data.
+        epochs: How many passes over the data. With ``checkpoints`` the total over all calls for that folder: 3 after 2
+            trains for one more. Without them each call trains for so many.
         validation: Data to evaluate after each epoch, in either form.
         augment: ``augment(key, batch) -> batch``, within the compiled step.
         early_stopping: From `fnn.early_stopping`.
         checkpoints: Where to save all that the run needs to go on: after each epoch, or ``every`` so many steps.
+        resume: What to do where the folder holds a run whose loss, network, optimizer, code or configuration was
+            another: ``"warn"`` with a table of what differs, or ``"strict"``: an error. Other data, and other shapes of
+            parameters, state or optimizer state, are always an error.
         log: ``log(step, values)``, called after each epoch with what the history has, such as `fnn.jsonl_log` makes;
             one or several.
         log_every: Steps after which training metrics are logged too: means over so many steps. They have the plain
@@ -98,7 +103,8 @@ def fit(
             ``profile`` has no steps, or begins after the last.
         NonFiniteError: when a loss or gradients are not finite; it names the step and the first bad array, and
             holds the last good state and the history.
-        MisfitError: when the folder holds the checkpoints of another run; it says what differs.
+        MisfitError: when the folder holds the checkpoints of a run of other data or other shapes, or with
+            ``resume="strict"`` of any other run; it says what differs.
         SystemExit: after SIGTERM.
         KeyboardInterrupt: after Ctrl-C before the first step.
 
@@ -114,6 +120,8 @@ def fit(
     """
     if not isinstance(run, TrainState):
         raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {type(run).__name__}")
+    if resume not in ("warn", "strict"):
+        raise ValueError(f'resume must be "warn" or "strict", got {resume!r}')
     if non_finite == "restore":
         _rate(run)
     profiler = Profiler(profile, Path() if checkpoints is None else checkpoints.folder)
@@ -138,7 +146,11 @@ def fit(
     if checkpoints is not None:
         settings = {"augment": augment, "early stopping": early_stopping, "watch": watch}
         measured = {"validation": validation is not None or None, "skips steps": non_finite == "skip" or None}
-        kept = Kept(checkpoints, identify(objective, data, **settings, **measured))
+        identity = Identity(checkpoints.folder, identify(objective, data, **settings, **measured), resume)
+        if isinstance(data, Batches):
+            identity.note_program(step, run, spec_of_batch(data))
+        goal = None if early_stopping is None else [early_stopping.monitor, early_stopping.maximize]
+        kept = Kept(checkpoints, identity, goal)
         past = kept.restore(past) or past
     if cut:
         data = replace(data, key=past.run.key, start=past.began, stop=past.began + len(data))

@@ -19,7 +19,7 @@ from fnn.training.logs import Logger, Metrics, join, means
 from fnn.training.loop import Report, Step, reports
 from fnn.training.profile import Profiler
 from fnn.training.progress import Progress
-from fnn.training.resume import Past, history, keep, resume
+from fnn.training.resume import Goal, Identity, Past, history, keep, resume
 from fnn.training.signals import TERMINATED
 from fnn.training.step import Objective, TrainState, all_finite
 
@@ -29,23 +29,36 @@ ATTEMPTS = 10  # steps that are skipped, or checkpoints that are restored, one a
 
 @dataclass
 class Kept:
-    """Checkpoints, whose run they are of, and the step of the last."""
+    """Checkpoints, whose run they are of, and the step of the last.
+
+    Attributes:
+        checkpoints: Where they are.
+        identity: What the run is.
+        goal: What early stopping watches.
+        step: Of the checkpoint that was saved or restored last.
+    """
 
     checkpoints: Checkpoints
-    identity: dict[str, str]
+    identity: Identity
+    goal: Goal | None
     step: int | None = None
 
     def save(self, past: Past) -> None:
         if self.step != int(past.run.step):
-            keep(self.checkpoints, past, self.identity)
+            keep(self.checkpoints, past, self.identity.texts, self.goal)
             self.step = int(past.run.step)
 
     def restore(self, fresh: Past, before: int | None = None) -> Past | None:
         """The newest; or the newest of those of a step before."""
         steps = self.checkpoints.steps()[::-1]
         back = 0 if before is None else next((n for n, step in enumerate(steps) if step < before), len(steps))
-        past = resume(self.checkpoints, fresh, self.identity, back)
-        self.step = None if past is None or back else int(past.run.step)
+        found = resume(self.checkpoints, fresh, self.goal, back)
+        if found is None:
+            self.step = None
+            return None
+        past, then = found
+        self.step = None if back else int(past.run.step)
+        self.identity.compare(then)
         return past
 
     def is_due(self, past: Past, is_last_of_epoch: bool) -> bool:
@@ -157,6 +170,8 @@ class Job:
     ) -> Iterator[tuple[Report, bool]]:
         recent: deque[Any] = deque(maxlen=STEPS_PER_REPORT)
         batches = _recording(islice(self.data, done, None), recent)
+        if self.kept is not None:
+            batches = self.kept.identity.noting(self.step, run, batches)
         waiting, first = None, int(run.step)
         limit = self.limit(began, asked)
         # The first step is reported alone: after it, Ctrl-C returns something.

@@ -163,8 +163,15 @@ def tensorboard_log(folder: str | Path) -> Log:
 
 
 def join(seen: Sequence[Metrics]) -> Metrics:
-    """The metrics of all steps in one array each."""
-    return {name: np.concatenate([metrics[name] for metrics in seen]) for name in (seen[0] if seen else {})}
+    """The metrics of all steps in one array each; NaN for steps without one, as before a resume with other metrics."""
+    shapes = {name: values.shape[1:] for metrics in seen for name, values in metrics.items()}
+
+    def part(metrics: Metrics, name: str) -> np.ndarray:
+        if name in metrics:
+            return metrics[name]
+        return np.full((_count(metrics), *shapes[name]), 0 if name == "skipped" else np.nan, np.float32)
+
+    return {name: np.concatenate([part(metrics, name) for metrics in seen]) for name in shapes}
 
 
 def means(metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:

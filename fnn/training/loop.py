@@ -11,6 +11,7 @@ import numpy as np
 
 from fnn.core.caches import cached_on_first
 from fnn.data import Batches, batch_of_step, pick, rows
+from fnn.training.fingerprint import fingerprint
 from fnn.training.retrace import traces_of
 
 SECONDS_PER_REPORT = 0.2
@@ -57,6 +58,17 @@ def measured(step: Step, run: Any, batches: Batches) -> Any:
     """Specs of what a step measures; its shapes are checked, and nothing is computed."""
     one = lambda run, data, rows: _traced(step)(run, pick(data, rows))[1]
     return jax.eval_shape(one, run, batches.data, jax.ShapeDtypeStruct((batches.batch_size,), np.int32))
+
+
+def program_of(step: Step, run: Any, batch: Any) -> str:
+    """A checksum of what a step computes; ``batch`` may be specs. It is traced as for `measured`, once for both."""
+    return fingerprint(_traced(step), run, batch)
+
+
+def spec_of_batch(batches: Batches) -> Any:
+    """Shapes and dtypes of a batch."""
+    specs = lambda leaf: jax.ShapeDtypeStruct((batches.batch_size, *leaf.shape[1:]), leaf.dtype)
+    return jax.tree.map(specs, batches.data)
 
 
 def _over_iterable(

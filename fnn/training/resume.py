@@ -1,26 +1,35 @@
 """What `fit` must remember to go on as if it had never stopped."""
 
 import re
+import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from fnn.checkpoint.errors import MisfitError
+from fnn.checkpoint.errors import CheckpointWarning, MisfitError
 from fnn.checkpoint.folder import Checkpoints
-from fnn.checkpoint.structure import ANYTHING
+from fnn.checkpoint.load import place
+from fnn.checkpoint.structure import ANYTHING, leaves_of, path_name
 from fnn.checkpoint.table import show_table
 from fnn.core.layer import Layer
 from fnn.core.specs import show
 from fnn.data import Batches
 from fnn.training.early_stopping import Patience
 from fnn.training.logs import Metrics, join
+from fnn.training.loop import Step, program_of
 from fnn.training.step import TrainState
 
 SAMPLED = 64  # rows of the data that are compared
+DATA = {"batch size", "data", "rows", "order of the rows"}  # what must be the same for steps to be counted in it
+TRACED = {"program", "traced by", "loss", "penalty", "augment", "watch", "skips steps", "step"}
+
+Goal = list[Any]  # the name of the metric that early stopping watches, and whether larger is better; as JSON has it
+Resume = Literal["warn", "strict"]
 
 
 class Past(NamedTuple):
@@ -48,8 +57,8 @@ class Past(NamedTuple):
         return sum(len(next(iter(metrics.values()))) for metrics in self.seen)
 
 
-def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str]) -> None:
-    """Save it."""
+def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str], goal: Goal | None) -> None:
+    """Save it; ``goal`` is what early stopping watches."""
     row = past.rows[-1] if past.rows and not past.seen else {}  # what was measured is of this very state
     metrics = {name: value for name, value in row.items() if np.ndim(value) == 0}
     if checkpoints.monitor is not None:
@@ -57,43 +66,129 @@ def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str]) -> None
     tree = {"run": past.run, "history": history(past.rows), "seen": join(past.seen)}
     tree |= {} if past.best is None else {"best": past.best}
     patience = None if past.patience is None else [past.patience.best.hex(), *past.patience[1:]]
-    note = {"began": past.began, "patience": patience, "of": identity}
+    note = {"began": past.began, "patience": patience, "goal": goal, "of": identity}
     checkpoints.save(int(past.run.step), tree, metrics=metrics, note=note)
 
 
-def resume(checkpoints: Checkpoints, fresh: Past, identity: dict[str, str], back: int = 0) -> Past | None:
-    """What was saved last, or so many checkpoints before; None where nothing was.
+def resume(
+    checkpoints: Checkpoints, fresh: Past, goal: Goal | None, back: int = 0
+) -> tuple[Past, dict[str, str]] | None:
+    """What was saved last, or so many checkpoints before, and of which run; None where nothing was.
+
+    Early stopping that is new, or watches something else than before, begins at the state that was saved.
 
     Raises:
-        MisfitError: when it was saved by another network, optimizer, or on other data, with a table of what differs.
+        MisfitError: when it was saved by another network or optimizer, with a table of what differs.
     """
-    like = {"run": fresh.run, "history": ANYTHING, "seen": ANYTHING}
-    like |= {} if fresh.best is None else {"best": fresh.run}
+    like = {"run": fresh.run, "history": ANYTHING, "seen": ANYTHING, "best": ANYTHING}
     found = checkpoints.restore(like, back=back)
     if found is None:
         return None
-    compare(checkpoints.folder, identity, found.note["of"])
-    tree, patience = found.tree, found.note["patience"]
-    return Past(
+    tree, patience, best = found.tree, fresh.patience, found.tree["run"]
+    if found.note["patience"] is not None and found.note["goal"] == goal:
+        patience = Patience(float.fromhex(found.note["patience"][0]), *found.note["patience"][1:])
+        best = reshape_like(tree["best"], fresh.run, checkpoints.folder)
+    past = Past(
         run=tree["run"],
         began=found.note["began"],
         rows=_rows(tree["history"] or {}),
         seen=[tree["seen"]] if tree["seen"] else [],
-        best=tree.get("best"),
-        patience=None if patience is None else Patience(float.fromhex(patience[0]), *patience[1:]),
+        best=None if goal is None else best,
+        patience=None if goal is None else patience,
+    )
+    return past, found.note["of"]
+
+
+def reshape_like(tree: Any, like: Any, file: Path) -> Any:
+    """A tree of dicts and NumPy arrays in the containers of another, and where its arrays lie."""
+    leaves = leaves_of(tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: place(leaves[path_name(path)], leaf, path_name(path), file), like
     )
 
 
+@dataclass
+class Identity:
+    """What a run is, to be compared with what it was when it was saved.
+
+    Attributes:
+        folder: Of the checkpoints.
+        texts: What it is now.
+        mode: What to do where code or configuration have changed.
+        then: What it was, where that is known.
+    """
+
+    folder: Path
+    texts: dict[str, str]
+    mode: Resume
+    then: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("warn", "strict"):
+            raise ValueError(f'resume must be "warn" or "strict", got {self.mode!r}')
+
+    def compare(self, then: Mapping[str, str]) -> None:
+        """Refuse other data; report other code and another configuration by a warning, or refuse them where strict."""
+        self.then = then
+        self._judge(self.texts, then)
+
+    def note_program(self, step: Step, run: Any, batch: Any) -> None:
+        """Add what a step computes, where that is not known, and compare it; ``batch`` may be specs."""
+        if "program" in self.texts:
+            return
+        self.texts |= {"program": program_of(step, run, batch), "traced by": f"JAX {jax.__version__}"}
+        if self.then is not None:
+            self._judge(*({name: t for name, t in of.items() if _is_traced(name)} for of in (self.texts, self.then)))
+
+    def noting(self, step: Step, run: Any, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches, the first of which tells what a step computes."""
+        for batch in batches:
+            self.note_program(step, run, batch)
+            yield batch
+
+    def _judge(self, now: Mapping[str, str], then: Mapping[str, str]) -> None:
+        rows = [row for row in _differences(now, then) if row[0] != "traced by"]
+        if "program" not in now or now["program"] == then.get("program"):  # what it describes says no more
+            rows = [row for row in rows if not _is_traced(row[0])]
+        if self.mode == "strict" or any(row[0] in DATA for row in rows):
+            _refuse(self.folder, rows, "run")
+        elif rows:
+            lines = [f"{self.folder}: resuming a run whose code or configuration has changed", _table(rows, "run")]
+            if any(row[0] == "program" for row in rows):
+                lines.append("  The program is a checksum of what a step computes, with all constants.")
+                if now["traced by"] != (before := then.get("traced by", now["traced by"])):
+                    lines.append(
+                        f"  It was traced by {before}, now by {now['traced by']}; that may be all that differs."
+                    )
+            warnings.warn("\n".join(lines), CheckpointWarning, stacklevel=4)
+
+
 def compare(folder: Path, now: Mapping[str, str], then: Mapping[str, str], kind: str = "run") -> None:
-    """Refuse to go on with what another run or study wrote, and say what differs."""
+    """Refuse to resume what another run or study wrote, and say what differs."""
+    _refuse(folder, _differences(now, then), kind)
+
+
+def _is_traced(name: str) -> bool:
+    """Whether a text describes what a step computes, as its program does."""
+    return name in TRACED or name.split("/")[0] == "network"
+
+
+def _differences(now: Mapping[str, str], then: Mapping[str, str]) -> list[tuple[str, str, str]]:
     rows = [(name, *_shorten(now.get(name, "-"), then.get(name, "-"))) for name in {**now, **then}]
-    rows = [row for row in rows if row[1] != row[2]]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def _table(rows: Sequence[tuple[str, str, str]], kind: str) -> str:
+    return show_table((f"of the {kind}", "now", "when it was saved"), rows)
+
+
+def _refuse(folder: Path, rows: Sequence[tuple[str, str, str]], kind: str) -> None:
     if rows:
-        table = show_table((f"of the {kind}", "now", "when it was saved"), rows)
         weights = "; to train something else from its weights, read them by fnn.load" if kind == "run" else ""
         raise MisfitError(
             folder,
-            f"its {kind} differs from this one\n{table}\n  Choose another folder, or make them equal{weights}.",
+            f"its {kind} differs from this one\n{_table(rows, kind)}\n"
+            f"  Choose another folder, or make them equal{weights}.",
         )
 
 
@@ -108,7 +203,7 @@ def _shorten(a: str, b: str, width: int = 60) -> tuple[str, str]:
 
 
 def identify(objective: Any, data: Any, **others: Any) -> dict[str, str]:
-    """What must be the same for a run to go on, as texts."""
+    """What a run is, as texts that are the same in another process."""
     parts = {
         "loss": getattr(objective, "loss", objective),
         "metrics": sorted(getattr(objective, "metrics", ())),
@@ -149,8 +244,10 @@ def _sample(data: Any) -> str:
 
 
 def history(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """By name one value for each epoch."""
-    return {name: np.asarray([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+    """By name one value for each epoch, NaN where it was not measured."""
+    shapes = {name: np.shape(value) for row in rows for name, value in row.items()}
+    value = lambda row, name, shape: row[name] if name in row else np.full(shape, np.nan)
+    return {name: np.asarray([value(row, name, shape) for row in rows]) for name, shape in shapes.items()}
 
 
 def _rows(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -11,13 +11,19 @@ from fnn.checkpoint.folder import Checkpoints
 from fnn.checkpoint.structure import ANYTHING
 from fnn.data import Batches
 from fnn.training.logs import means
-from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports
-from fnn.training.resume import compare, identify_data, text_of
+from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports, spec_of_batch
+from fnn.training.resume import Identity, Resume, identify_data, text_of
 from fnn.training.signals import TERMINATED, termination
 
 
 def training(
-    step: Step, run: Any, batches: Iterable[Any], *, every: int | None = None, checkpoints: Checkpoints | None = None
+    step: Step,
+    run: Any,
+    batches: Iterable[Any],
+    *,
+    every: int | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: Resume = "warn",
 ) -> Iterator[Report]:
     """Run a step over batches; the loop is the caller's own ``for``.
 
@@ -39,11 +45,15 @@ def training(
             `fnn.batches`; and the last. The best one, where ``minimize`` or ``maximize`` names a metric, is
             the one with the best mean over the report's steps.
 
+        resume: What to do where the folder holds a loop whose step was another: ``"warn"`` with a table of what
+            differs, or ``"strict"``: an error. Other data, and a run of other shapes, are always an error.
+
     Yields:
         `Report`: the state and the metrics of the steps since the report before.
 
     Raises:
-        MisfitError: when the folder holds the checkpoints of another loop; it says what differs.
+        MisfitError: when the folder holds the checkpoints of a loop of other data or other shapes, or with
+            ``resume="strict"`` of any other loop; it says what differs.
         ValueError: when ``every`` is not positive, or ``checkpoints`` of an iterable, which may have no epochs, have no
             ``every``.
         SystemExit: after SIGTERM, with ``checkpoints``.
@@ -64,21 +74,22 @@ def training(
     if checkpoints is None:
         yield from reports(step, run, batches, every, lambda at: STEPS_PER_CALL)
     else:
-        yield from _kept(step, run, batches, every, checkpoints)
+        yield from _kept(step, run, batches, every, checkpoints, resume)
 
 
 def _kept(
-    step: Step, run: Any, batches: Iterable[Any], every: int | None, checkpoints: Checkpoints
+    step: Step, run: Any, batches: Iterable[Any], every: int | None, checkpoints: Checkpoints, resume: Resume
 ) -> Iterator[Report]:
-    """Reports that are saved when they are due, and gone on from."""
+    """Reports that are saved when they are due; the first is the one that was saved last."""
     arrays = isinstance(batches, Batches)
     period = checkpoints.every or (batches.steps_per_epoch if arrays else None)
     if period is None:
         raise ValueError("an iterable may have no epochs; say after how many steps to save: fnn.Checkpoints(every=...)")
-    identity = {"step": text_of(step)}
+    identity = Identity(checkpoints.folder, {"step": text_of(step)}, resume)
     if arrays:
         order = "as given" if batches.key is None else str(jax.random.key_data(batches.key))
-        identity |= identify_data(batches) | {"order of the rows": order}
+        identity.texts |= identify_data(batches) | {"order of the rows": order}
+        identity.note_program(step, run, spec_of_batch(batches))
     at = batches.start if arrays else 0
     with checkpoints, termination(saves=True) as asked:
         report, saved = None, True
@@ -86,15 +97,16 @@ def _kept(
             at, report = found
             run, batches = report.run, batches.after(at) if arrays else islice(batches, at, None)
             yield report
+        batches = batches if arrays else identity.noting(step, run, batches)
         for report in reports(step, run, batches, every, lambda at: 1 if asked() else period - at % period, at):
             at += report.steps
             if saved := asked() or at % period == 0:
-                _save(checkpoints, at, report, identity)
+                _save(checkpoints, at, report, identity.texts)
             if asked():
                 raise SystemExit(TERMINATED)
             yield report
         if report is not None and not saved:
-            _save(checkpoints, at, report, identity)
+            _save(checkpoints, at, report, identity.texts)
 
 
 def _save(checkpoints: Checkpoints, at: int, report: Report, identity: dict[str, str]) -> None:
@@ -104,9 +116,9 @@ def _save(checkpoints: Checkpoints, at: int, report: Report, identity: dict[str,
     checkpoints.save(at, tree, metrics=metrics, note={"steps": report.steps, "of": identity})
 
 
-def _restore(checkpoints: Checkpoints, run: Any, identity: dict[str, str]) -> tuple[int, Report] | None:
+def _restore(checkpoints: Checkpoints, run: Any, identity: Identity) -> tuple[int, Report] | None:
     found = checkpoints.restore({"run": run, "metrics": ANYTHING})
     if found is None:
         return None
-    compare(checkpoints.folder, identity, found.note["of"])
+    identity.compare(found.note["of"])
     return found.step, Report(found.tree["run"], jax.device_get(found.tree["metrics"]), found.note["steps"])

@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and started again ends in the same bits; one of another kind is refused."""
+"""A run that is stopped anywhere and started again ends in the same bits; one of other data or shapes is refused."""
 
 import os
 import signal
@@ -117,18 +117,17 @@ OTHERS = {
     "batch size": ({"batch_size": 5}, r"batch size +5 +4"),
     "rows": ({"data": (X + 1, Y)}, r"rows +\w{8} +\w{8}"),
     "data": ({"data": (X[:16], Y[:16])}, r"data +.*16.*20"),
-    "early stopping": ({"early_stopping": None}, r"best/params/dense_0/bias +nothing +float32\[4\]"),
 }
 
 
 @pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
-def test_other_settings_are_refused(options: Any, message: str, tmp_path: Path) -> None:
+def test_other_data_are_refused(options: Any, message: str, tmp_path: Path) -> None:
     fit(tmp_path, epochs=1)
     with pytest.raises(fnn.MisfitError, match=message):
         fit(tmp_path, **options)
 
 
-def test_another_network_and_optimizer_are_refused(tmp_path: Path) -> None:
+def test_other_shapes_of_parameters_and_optimizer_are_refused(tmp_path: Path) -> None:
     fit(tmp_path, epochs=1, early_stopping=None)
 
     def again(net: fnn.Layer, optimizer: optax.GradientTransformation) -> None:
@@ -140,9 +139,114 @@ def test_another_network_and_optimizer_are_refused(tmp_path: Path) -> None:
         again(NET, optax.sgd(0.1, momentum=0.9))
     with pytest.raises(fnn.MisfitError, match=r"run/params/dense_0/kernel +float32\[3,1\] +float32\[3,4\]"):
         again(fnn.serial(fnn.dense(1)), OPTIMIZER)
-    other = fnn.serial(fnn.dense(4), fnn.batch_norm(), jnp.tanh, fnn.dropout(0.25), fnn.dense(1))
-    with pytest.raises(fnn.MisfitError, match=r"network/dropout_0 +dropout.rate=0.25.* +dropout.rate=0.5"):
-        again(other, OPTIMIZER)
+
+
+def squared(factor: float) -> Any:
+    return fnn.supervised(NET, lambda y, target: factor * jnp.mean((y - target) ** 2, -1))
+
+
+def renamed(factor: float) -> Any:
+    def another_name(output: Any, truth: Any) -> Any:
+        return factor * jnp.mean((output - truth) ** 2, -1)
+
+    return fnn.supervised(NET, another_name)
+
+
+def resumed(folder: Path, objective: Any, data: Any = (X, Y), **options: Any) -> Any:
+    checkpoints = fnn.Checkpoints(folder)
+    options = {"batch_size": 4, "progress": False, "checkpoints": checkpoints, "optimizer": OPTIMIZER} | options
+    return fnn.fit(objective, options.pop("optimizer"), start(), data, **options)
+
+
+@pytest.mark.parametrize("data", [(X, Y), BATCHES], ids=["arrays", "iterable"])
+def test_another_loss_of_the_same_name_is_noticed(data: Any, tmp_path: Path) -> None:
+    """A loss was known by its name: one that was 1000 times as large went on in silence."""
+    resumed(tmp_path, squared(1.0), data)
+    with pytest.raises(fnn.MisfitError, match=r"program +\w{16} +\w{16}\n"):
+        resumed(tmp_path, squared(1000.0), data, epochs=2, resume="strict")
+    with pytest.warns(
+        fnn.CheckpointWarning, match=r"code or configuration has changed\n.*\n +program +\w{16} +\w{16}\n"
+    ):
+        _, history = resumed(tmp_path, squared(1000.0), data, epochs=2)
+    assert len(history["loss"]) == 2
+    _, history = resumed(tmp_path, squared(1000.0), data, epochs=3, resume="strict")  # that is now the run's loss
+    assert history["loss"][2] > 10 * history["loss"][0]
+
+
+@pytest.mark.parametrize("data", [(X, Y), BATCHES], ids=["arrays", "iterable"])
+def test_the_same_loss_of_another_name_goes_on(data: Any, tmp_path: Path) -> None:
+    """A renamed function was another run, and refused."""
+    resumed(tmp_path, squared(1.0), data)
+    resumed(tmp_path, renamed(1.0), data, epochs=2, resume="strict")
+
+
+OTHER = fnn.serial(fnn.dense(4), fnn.batch_norm(), jnp.tanh, fnn.dropout(0.25), fnn.dense(1))
+CHANGES: dict[str, Any] = {
+    "network": (
+        {"objective": fnn.supervised(OTHER, optax.losses.squared_error)},
+        r"network/dropout_0 +dropout.rate=0.25.* +dropout.rate=0.5",
+    ),
+    "optimizer": ({"optimizer": optax.adam(0.01)}, r"program +\w{16} +\w{16}"),
+    "augmentation": ({"augment": lambda key, batch: (batch[0] * 2, batch[1])}, r"augment +.*lambda.* -"),
+    "metrics": (
+        {"objective": fnn.supervised(NET, optax.losses.squared_error, metrics={"error": fnn.absolute_error})},
+        r"metrics +\['error'\] +\[\]",
+    ),
+    "validation": ({"validation": (X, Y)}, r"validation +True +-"),
+    "early stopping": ({"early_stopping": RULE}, r"early stopping +EarlyStopping.* -"),
+}
+
+
+@pytest.mark.parametrize(("options", "table"), CHANGES.values(), ids=CHANGES)
+def test_changes_of_code_and_configuration_are_reported(options: Any, table: str, tmp_path: Path) -> None:
+    """Adding early stopping, or an augmentation, was refused."""
+    options = {"objective": OBJECTIVE, "epochs": 2} | options
+    resumed(tmp_path, OBJECTIVE)
+    with pytest.raises(fnn.MisfitError, match=table):
+        resumed(tmp_path, **options, resume="strict")
+    with pytest.warns(fnn.CheckpointWarning, match=table):
+        run, history = resumed(tmp_path, **options)
+    assert int(run.step) == 10
+    assert all(len(values) == 2 for values in history.values())
+
+
+def test_another_version_of_jax_is_named_where_the_program_differs(tmp_path: Path, monkeypatch: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "__version__", "0.0.1")
+        resumed(tmp_path, squared(1.0))
+    resumed(tmp_path, squared(1.0), epochs=2, resume="strict")
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "__version__", "0.0.2")
+        with pytest.warns(fnn.CheckpointWarning, match=r"traced by JAX [0-9.]+, now by JAX 0.0.2; that may be all"):
+            resumed(tmp_path, squared(2.0), epochs=3)
+
+
+def test_early_stopping_that_is_added_begins_where_the_run_goes_on(tmp_path: Path) -> None:
+    resumed(tmp_path, OBJECTIVE, epochs=2)
+    rule = fnn.early_stopping(1, minimize="step")  # the first epoch is best, the second is not
+    with pytest.warns(fnn.CheckpointWarning, match="early stopping"):
+        run, history = resumed(tmp_path, OBJECTIVE, epochs=9, early_stopping=rule)
+    assert history["step"].tolist() == [5, 10, 15, 20]
+    assert int(run.step) == 15
+    other = fnn.early_stopping(1, maximize="step")  # what was best before says nothing of it
+    with pytest.warns(fnn.CheckpointWarning, match="early stopping"):
+        run, history = resumed(tmp_path, OBJECTIVE, epochs=6, early_stopping=other)
+    assert int(run.step) == history["step"][-1] == 30
+    with pytest.warns(fnn.CheckpointWarning, match="early stopping"):
+        assert int(resumed(tmp_path, OBJECTIVE, epochs=7)[0].step) == 35
+
+
+def test_metrics_that_are_added_in_the_middle_of_an_epoch_are_nan_before(tmp_path: Path, monkeypatch: Any) -> None:
+    killed_after(7, tmp_path, monkeypatch, early_stopping=None, validation=None)
+    objective = fnn.supervised(NET, optax.losses.squared_error, metrics={"error": fnn.absolute_error})
+    logged = []
+    with pytest.warns(fnn.CheckpointWarning, match="metrics"):
+        _, history = resumed(
+            tmp_path, objective, epochs=3, log=lambda step, values: logged.append((step, values)), log_every=4
+        )
+    assert np.isnan(history["error"]).tolist() == [True, True, False]
+    assert np.isfinite(history["loss"]).all()
+    assert [step for step, _ in logged] == [8, 10, 12, 15]
 
 
 def test_interrupting_saves_and_returns_what_is_there(tmp_path: Path, uninterrupted: list[bytes]) -> None:
@@ -236,9 +340,3 @@ def test_metrics_belong_to_the_state_they_are_saved_with(tmp_path: Path) -> None
     )  # fmt: skip
     assert checkpoints.steps() == [2, 4, 5, 6, 8, 10]
     assert checkpoints.best_step() in (5, 10)
-
-
-def test_other_measurements_are_refused(tmp_path: Path) -> None:
-    fit(tmp_path, epochs=1)
-    with pytest.raises(fnn.MisfitError, match=r"validation +- +True"):
-        fit(tmp_path, validation=None)

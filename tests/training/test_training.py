@@ -99,6 +99,25 @@ def test_sigterm_finishes_the_step_and_saves_it(whole: list[list[bytes]], tmp_pa
     assert seen + [bits(report) for report in train(tmp_path)] == whole
 
 
+@pytest.mark.parametrize("batches", [BATCHES, list(BATCHES)], ids=["arrays", "iterable"])
+def test_another_step_is_reported_and_another_name_is_not(batches: Any, tmp_path: Path) -> None:
+    """A step was known by its name: another one went on in silence, and a renamed one was refused."""
+    train(tmp_path, 5, batches, every=5)
+
+    def again(step: Any, **options: Any) -> list[fnn.Report]:
+        checkpoints = fnn.Checkpoints(tmp_path, every=5)
+        return list(fnn.training(step, START, batches, checkpoints=checkpoints, **options))
+
+    doubled = lambda factor: fnn.supervised(NET, lambda y, target: factor * (y - target) ** 2)
+    other = fnn.train_step(doubled(2.0), OPTIMIZER)
+    with pytest.raises(fnn.MisfitError, match=r"program +\w{16} +\w{16}"):
+        again(other, resume="strict")
+    with pytest.warns(fnn.CheckpointWarning, match=r"program +\w{16} +\w{16}"):
+        assert again(other)[-1].run.step == 10
+    renamed = lambda run, batch: other(run, batch)
+    assert len(again(renamed, resume="strict")) == 1
+
+
 def test_another_loop_is_refused_with_what_differs(tmp_path: Path) -> None:
     train(tmp_path, 5)
     with pytest.raises(fnn.MisfitError, match=r"batch size +5 +4"):
@@ -107,8 +126,7 @@ def test_another_loop_is_refused_with_what_differs(tmp_path: Path) -> None:
         train(tmp_path, batches=fnn.batches((X + 1, Y), 4, key=jax.random.key(1)))
     with pytest.raises(fnn.MisfitError, match="order of the rows"):
         train(tmp_path, batches=fnn.batches((X, Y), 4, key=jax.random.key(2)))
-    with pytest.raises(fnn.MisfitError, match=r"<locals>.* train_step"):
-        list(fnn.training(lambda run, batch: STEP(run, batch), START, BATCHES, checkpoints=fnn.Checkpoints(tmp_path)))
     other = fnn.train_init(fnn.dense(1), OPTIMIZER, jax.random.key(0), X)
+    step = fnn.train_step(fnn.supervised(fnn.dense(1), optax.losses.squared_error), OPTIMIZER)
     with pytest.raises(fnn.MisfitError, match="run/params/kernel"):
-        list(fnn.training(STEP, other, BATCHES, checkpoints=fnn.Checkpoints(tmp_path)))
+        list(fnn.training(step, other, BATCHES, checkpoints=fnn.Checkpoints(tmp_path)))
