@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.caches import cached_on_first
+from fnn.core.programs import content
 from fnn.data import Batches, batch_of_step, pick, rows
-from fnn.training.fingerprint import fingerprint
 from fnn.training.retrace import traces_of
 
 SECONDS_PER_REPORT = 0.2
@@ -62,7 +62,7 @@ def measured(step: Step, run: Any, batches: Batches) -> Any:
 
 def program_of(step: Step, run: Any, batch: Any) -> str:
     """A checksum of what a step computes; ``batch`` may be specs. It is traced as for `measured`, once for both."""
-    return fingerprint(_traced(step), run, batch)
+    return content(_traced(step).trace(run, batch).jaxpr).fingerprint()[:16]
 
 
 def spec_of_batch(batches: Batches) -> Any:
@@ -116,7 +116,7 @@ def _stack(waiting: list[Any]) -> Any:
 
 
 @cached_on_first
-def _traced(step: Step) -> Step:
+def _traced(step: Step) -> Any:
     """One trace, shared by all that compile the step."""
 
     def noted(run: Any, batch: Any) -> Any:
