@@ -39,6 +39,15 @@ def _check_size(kind: str, size: int) -> None:
         raise LayerError(f"{kind} wants a positive int as its size, got {size!r}")
 
 
+def _check_block(block: Any) -> None:
+    if isinstance(block, list | tuple):
+        raise LayerError(
+            f"stack repeats one block, got a {type(block).__name__} of {len(block)}; use fnn.serial(*blocks)"
+        )
+    if not callable(block) or str(block.__module__).startswith("fnn."):
+        as_layer(block)  # says what is wrong with a string or a constructor
+
+
 def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
     """Run ``size`` blocks of one kind in a row, each with its own parameters.
 
@@ -70,6 +79,7 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
         (3, 4, 4)
     """
     _check_size("stack", size)
+    _check_block(block)
     at_index: Callable[[Any], Layer] = (lambda _: block) if isinstance(block, Layer) else block
     first = as_layer(at_index(np.int32(0)))
     numbers = [str(number) for number in range(size)]

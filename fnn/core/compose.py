@@ -92,6 +92,9 @@ class _Children:
         child = self._table[name]
         return self._group(name, child) if isinstance(child, Group) else _Handle(self, name, child)
 
+    def __call__(self, *xs: Any) -> Any:
+        raise LayerError("a group of layers is not callable; call one of them: f.group[0](x)")
+
     def __iter__(self) -> Iterator[Any]:
         return (self[name] for name in self._table)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -60,6 +60,12 @@ class Layer:
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            f"{self.name} is a layer, which holds no weights and is not called: "
+            "params, state = net.init(key, x); y, state = net.apply(params, state, x)"
+        )
 
     def __repr__(self) -> str:
         return self._describe()

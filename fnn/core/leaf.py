@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fnn.core.errors import LayerError
 from fnn.core.layer import Layer, Plan, check_names, make_layer
-from fnn.core.specs import same, show
+from fnn.core.specs import same, show, specs
 
 
 def layer(
@@ -72,6 +72,7 @@ def layer(
     wants = [word for word in ("key", "train") if word in named]
     key_is_needed = "key" in named and named["key"].default is inspect.Parameter.empty
     kind = name or _constructor_name(init or apply)
+    names = ("params", "state")
 
     def describe() -> str:
         return f"{kind}({', '.join(f'{k}={v}' for k, v in _configuration(init, apply).items())})"
@@ -84,14 +85,23 @@ def layer(
             check_names(params if init is None else {}, state, set())
         owned = () if init is None else (params, state) if stateful else (params,)
         given = {"key": key, "train": train}
-        with jax.named_scope(kind):
-            y = apply(*owned, *xs, **{word: given[word] for word in wants})
+        try:
+            with jax.named_scope(kind):
+                y = apply(*owned, *xs, **{word: given[word] for word in wants})
+        except KeyError:
+            if missing := _missing(start, params, state, xs):
+                raise LayerError(f"{missing}; pass the trees that this network's init returned") from None
+            raise
+        except TypeError:
+            if misfit := _misfit("apply" if init else kind, apply, names[: len(owned)], len(xs), wants):
+                raise LayerError(misfit) from None
+            raise
         if isinstance(y, Layer):
             raise LayerError(f"{kind} is a constructor that was not called; write {kind}(...)")
         is_pair = isinstance(y, tuple) and len(y) == 2 and isinstance(y[1], dict)
         if stateful and not is_pair:
             raise LayerError(
-                f"apply of a stateful layer returns (y, state), it returned {_show_output(y)}; "
+                f"apply of a stateful layer returns (y, state), it returned {show((y,))}; "
                 "return both, or leave out stateful=True"
             )
         if not stateful and init is not None and is_pair and not y[1]:
@@ -99,14 +109,21 @@ def layer(
         return y if stateful else (y, state)
 
     def start(key: jax.Array, *inputs: Any) -> tuple[Any, Any]:
-        made: Any = {} if init is None else init(key, *inputs)
+        try:
+            made = {} if init is None else init(key, *inputs)
+        except TypeError:
+            if init and (misfit := _misfit("init", init, ("key",), len(inputs), [])):
+                raise LayerError(misfit) from None
+            raise
         is_pair = isinstance(made, tuple) and len(made) == 2 and all(isinstance(tree, dict) for tree in made)
         if is_pair and not stateful:
             raise LayerError("init returned (params, state); pass stateful=True to fnn.layer, or return params alone")
-        if not is_pair if stateful else not isinstance(made, dict):
-            wanted = "(params, state), two dicts" if stateful else "params, a dict"
-            raise LayerError(f"init must return {wanted}, got {_show_output(made)}")
-        return made if stateful else (made, {})
+        if stateful and not is_pair:
+            raise LayerError(f"init must return (params, state), two dicts, got {show((made,))}")
+        if not stateful and not isinstance(made, dict):
+            raise LayerError(f"init must return params, a dict, got {show((made,))}")
+        params, state = made if stateful else (made, {})
+        return params, state
 
     def plan(made: Layer, *inputs: Any) -> Plan:
         def trace(*xs: Any) -> Any:
@@ -127,7 +144,7 @@ def as_layer(value: Any) -> Layer:
     if isinstance(value, Layer):
         return value
     if not callable(value) or isinstance(value, type):
-        raise LayerError(f"wanted a Layer or a function, got {type(value).__name__}: {value!r}")
+        raise LayerError(f"wanted a Layer or a function, got {_odd_value(value)}")
     name = _function_name(value)
     if getattr(value, "__annotations__", {}).get("return") in (Layer, "Layer"):
         raise LayerError(f"got the constructor {name} itself; call it: {name}(...)")
@@ -137,6 +154,18 @@ def as_layer(value: Any) -> Layer:
             f"write fnn.layer(None, {name})"
         )
     return layer(None, value, name=name)
+
+
+def _odd_value(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the string {value!r}; pass the function, jax.nn.{value if hasattr(jax.nn, value) else 'relu'}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}; unpack it, fnn.serial(*layers)"
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(map(str, value))}; unpack it, fnn.serial(**layers)"
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself; call it: {value.__name__}(...)"
+    return f"{type(value).__name__}: {value!r}"
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -161,8 +190,40 @@ def _keyword_only(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {name: one for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _show_output(value: Any) -> str:
-    return f"({show(value)})" if isinstance(value, tuple) else show(value)
+def _missing(start: Callable[..., Any], params: Any, state: Any, xs: Any) -> str:
+    """Say which name init makes and the trees lack; empty if they have them all."""
+    paths = lambda tree: [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves_with_path(tree)]
+    leaves_with_path = jax.tree_util.tree_leaves_with_path
+    try:
+        wanted = jax.eval_shape(lambda: start(jax.random.key(0), *specs(xs)))
+    except Exception:  # init does not take these inputs, and says so itself
+        return ""
+    for kind, tree, made in zip(("params", "state"), (params, state), wanted):
+        have = paths(tree)
+        if lacking := [path for path in paths(made) if path not in have]:
+            return f"{kind} has no {lacking[0]!r}, it has {', '.join(map(repr, have)) or 'nothing'}"
+    return ""
+
+
+def _misfit(role: str, function: Callable[..., Any], owned: tuple[str, ...], inputs: int, wants: list[str]) -> str:
+    """Say why a function cannot be called with so many inputs; empty if it can, or has no signature."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(*owned, *range(inputs), **dict.fromkeys(wants))
+    except TypeError:
+        parameters = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
+        asked = [
+            one.name
+            for one in parameters[len(owned) :]
+            if one.name in ("key", "train") and one.kind < one.VAR_POSITIONAL
+        ]
+        hint = f"; to ask for {asked[0]} make it keyword-only, *, {asked[0]}" if asked else ""
+        given = ", ".join((*owned, f"{inputs} input{'' if inputs == 1 else 's'}"))
+        return f"{role} takes {inspect.Signature(parameters)}, got {given}{hint}"
+    return ""
 
 
 def _configuration(*functions: Callable[..., Any] | None) -> dict[str, str]:

@@ -34,7 +34,7 @@ def same(a: Any, b: Any) -> bool:
 def show(tree: Any) -> str:
     """Write a pytree of arrays as ``float32[32,28,28]``; the inputs of a call are joined by commas."""
     if isinstance(tree, tuple | list):
-        return ", ".join(show(item) for item in tree)
+        return ", ".join(f"({show(item)})" if isinstance(item, tuple | list) else show(item) for item in tree)
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{name}: {show(item)}" for name, item in tree.items()) + "}"
     if hasattr(tree, "shape") and hasattr(tree, "dtype"):

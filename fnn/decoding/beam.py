@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnn.core.errors import short_tracebacks
 from fnn.core.layer import Layer
 from fnn.core.programs import call_compiled
 from fnn.decoding.cache import check_prompt, fresh_state, map_cache
@@ -38,6 +39,7 @@ class _Search(NamedTuple):
     done_lengths: jax.Array
 
 
+@short_tracebacks
 def beam_search(
     net: Layer,
     params: dict[str, Any],

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import LayerError
+from fnn.core.errors import LayerError, short_tracebacks
 from fnn.core.layer import Layer
 from fnn.core.programs import call_compiled, compiled
 from fnn.decoding.cache import Squeezed, check_prompt, fresh_state
@@ -49,6 +49,7 @@ class _Rules(NamedTuple):
     pad: jax.Array
 
 
+@short_tracebacks
 def generate(
     net: Layer,
     params: dict[str, Any],
@@ -104,6 +105,7 @@ def generate(
     return Generated(ids, lengths)
 
 
+@short_tracebacks
 def stream(
     net: Layer,
     params: dict[str, Any],

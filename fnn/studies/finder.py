@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core.errors import short_tracebacks
 from fnn.studies.configurations import table
 from fnn.studies.result import StudyResult
 from fnn.studies.runs import OVER
@@ -50,6 +51,7 @@ class LearningRates:
         return f"take {self.suggestion:.2g}: the loss is smallest at {self.best:.2g}, {limit}"
 
 
+@short_tracebacks
 def find_learning_rate(
     trial: Callable[[dict[str, Any]], Any],
     *,
@@ -179,7 +181,7 @@ def _chosen(grid: np.ndarray, result: StudyResult, name: str) -> LearningRates:
     best = int(np.argmin(smooth))
     for end, side, other in ((0, "smallest", "smaller low"), (len(grid) - 1, "largest", "larger high")):
         if best == end:
-            warnings.warn(f"the loss is smallest at the {side} rate, {grid[end]:.2g}; give a {other}", stacklevel=3)
+            warnings.warn(f"the loss is smallest at the {side} rate, {grid[end]:.2g}; give a {other}", stacklevel=4)
     too_large = np.isinf(losses) | (smooth > smooth[best] + LOST * (smooth[0] - smooth[best]))
     too_large[: best + 1] = False
     limit = float(grid[too_large][0]) if too_large.any() else np.inf

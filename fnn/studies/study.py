@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fnn.core.errors import short_tracebacks
 from fnn.core.keys import check_key
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration, as_space
@@ -29,6 +30,7 @@ from fnn.training.early_stopping import EarlyStopping
 from fnn.training.signals import TERMINATED
 
 
+@short_tracebacks
 def study(
     trial: Callable[[dict[str, Any]], Any],
     space: Any = None,
@@ -226,7 +228,7 @@ def _result(made: Study) -> StudyResult:
         remarks=made.progress.remarks,
     )
     if not np.isfinite(result.scores()).any():
-        warnings.warn(f"no trial has a finite {settings.monitor}: {result.counted()}", stacklevel=3)
+        warnings.warn(f"no trial has a finite {settings.monitor}: {result.counted()}", stacklevel=4)
     return result
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.caches import cached_on_first
+from fnn.core.errors import short_tracebacks
 from fnn.core.layer import Layer
 from fnn.data import is_arrays, on_device, pick, rows
 from fnn.metrics.streaming import Metric
@@ -15,6 +16,7 @@ from fnn.training.objective import Supervised
 from fnn.training.step import Objective
 
 
+@short_tracebacks
 def evaluate(
     objective: Objective,
     params: Any,
@@ -68,6 +70,7 @@ def evaluated(objective: Objective, params: Any, state: Any, data: Any, key: jax
     return list(_compile_objective(objective).eval_shape(params, state, batch, key))
 
 
+@short_tracebacks
 def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256) -> Any:
     """Apply a network to many examples, a batch at a time.
 

@@ -13,6 +13,7 @@ import optax
 
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.caches import cached_on_first
+from fnn.core.errors import short_tracebacks
 from fnn.data import Batches, batches, is_arrays, on_device
 from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
@@ -31,6 +32,7 @@ from fnn.training.watch import Watch
 History = dict[str, np.ndarray]
 
 
+@short_tracebacks
 def fit(
     objective: Objective,
     optimizer: optax.GradientTransformation,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import LayerError
+from fnn.core.errors import LayerError, is_of_fnn
 from fnn.core.layer import Layer
 from fnn.core.specs import show
 from fnn.metrics.streaming import Metric, mean
@@ -69,7 +69,10 @@ class Supervised:
         try:
             values = jnp.asarray(function(y, target))
         except (TypeError, ValueError, AssertionError) as error:
-            raise LayerError(f"{str(error).rstrip('.')}; {wanted}", path=(name,)) from error
+            if not is_of_fnn(error):  # the user's function itself, rather than one of optax
+                error.add_note(f"raised in {name}; {wanted}")
+                raise
+            raise LayerError(f"{str(error).rstrip('.')}; {wanted}", path=(name,)) from None
         leaves = jax.tree.leaves(y)
         prefix = leaves[0].shape if len(leaves) == 1 else leaves[0].shape[:1]
         if not values.shape:

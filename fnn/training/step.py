@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fnn.core.errors import short_tracebacks
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
 from fnn.training.retrace import traces_of
@@ -34,6 +35,7 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+@short_tracebacks
 def train_init(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, *xs: Any) -> TrainState:
     """Make the state that training starts from.
 

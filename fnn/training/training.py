@@ -9,6 +9,7 @@ import numpy as np
 
 from fnn.checkpoint.folder import Checkpoints
 from fnn.checkpoint.structure import ANYTHING
+from fnn.core.errors import short_tracebacks
 from fnn.data import Batches
 from fnn.training.logs import means
 from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports, spec_of_batch
@@ -16,6 +17,7 @@ from fnn.training.resume import Identity, Resume, identify_data, text_of
 from fnn.training.signals import TERMINATED, termination
 
 
+@short_tracebacks
 def training(
     step: Step,
     run: Any,

@@ -54,11 +54,11 @@ def test_the_same_layer_twice_is_two_sets_of_weights(key: jax.Array) -> None:
 
 
 def test_errors_name_the_path_through_every_kind_of_parent(key: jax.Array) -> None:
-    bad = fnn.serial(fnn.dense(4), lambda x: x @ jnp.ones((9, 9)))
+    bad = fnn.serial(fnn.dense(4), fnn.conv(4, (3,)))
     net = fnn.serial(encoder=fnn.remat(fnn.residual(fnn.mixed_precision(bad))))
     with pytest.raises(fnn.LayerError) as caught:
         net.init(key, X)
-    assert caught.value.path == ("encoder", "body", "function_0")
+    assert caught.value.path == ("encoder", "body", "conv_0")
 
 
 def test_a_network_with_traced_hyperparameters_leaves_no_tracer_behind(key: jax.Array) -> None:
