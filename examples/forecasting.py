@@ -98,7 +98,7 @@ def tcn(window: int, horizon: int, *, features: int) -> fnn.Layer:
     """Causal convolutions three steps wide, 1, 2, 4, ... steps apart, until the last one sees the whole window."""
     blocks, seen, dilation = [], 1, 1
     while seen < window:
-        causal = fnn.conv(features, (3,), dilation=dilation, padding=[(2 * dilation, 0)])
+        causal = fnn.conv(features, (3,), dilation=dilation, padding="CAUSAL")
         blocks.append(fnn.residual(fnn.serial(causal, jax.nn.relu)))
         seen, dilation = seen + 2 * dilation, 2 * dilation
     return quantiles_of(fnn.serial(fnn.dense(features), *blocks), horizon)

@@ -93,6 +93,32 @@ def plain_function_that_asks_for_a_key() -> None:
     fnn.serial(fnn.dense(2), noise)
 
 
+# Convolutions, pooling and wrappers.
+
+
+@mistake(
+    ValueError,
+    'padding="CAUSAL" is for windows with one axis, and this one has 2; '
+    "write the zeros before and after each axis: padding=[(2, 0), (1, 1)]",
+)
+def causal_images() -> None:
+    fnn.conv(4, (3, 3), padding="CAUSAL")
+
+
+@mistake(
+    fnn.LayerError,
+    'conv_0: padding="REFLECT" mirrors 2 and 2 elements at the ends of axis 1 of x, which has size 2; '
+    'use a window that spans at most 3, or padding="SAME"',
+)
+def reflected_beyond_the_edge() -> None:
+    fnn.serial(fnn.conv(4, (5,), padding="REFLECT")).init(KEY, np.ones((1, 2, 3)))
+
+
+@mistake(ValueError, 'padding must be "SAME", "VALID", an int, or pairs (low, high), got \'REFLECT\'')
+def a_pool_that_reflects() -> None:
+    fnn.max_pool((2, 2), padding="REFLECT")
+
+
 # Sequences, attention and normalisation.
 
 

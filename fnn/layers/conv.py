@@ -11,7 +11,7 @@ from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.ops.checks import check_positive_int
 from fnn.ops.convolution import convolve, convolve_transpose
-from fnn.ops.windows import Padding, check_geometry, check_groups, check_rank
+from fnn.ops.windows import CONV_BY_NAME, Padding, check_geometry, check_groups, check_rank
 
 
 def conv(
@@ -36,9 +36,16 @@ def conv(
         features: Channels out.
         window: Extent of the kernel along each spatial axis; ``(3, 3)`` for images, ``(3,)`` for sequences.
         strides: Step of the window; one int, or one for each axis.
-        padding: Zeros around x. ``"SAME"``: so many that ``space' = ceil(space / strides)``, the odd one at the end.
-            ``"VALID"``: none. An int: at both ends of every axis. A sequence: an int or a pair ``(low, high)`` for each
-            axis; ``[(2, 0)]`` makes a window ``(3,)`` causal.
+        padding: Zeros around x, in the spelling of Flax.
+
+            - ``"SAME"``: so many that ``space' = ceil(space / strides)``, the odd one at the end.
+            - ``"VALID"``: none.
+            - ``"CAUSAL"``: all before the first element, so that an output depends on no later time step; for windows
+              with one axis.
+            - ``"REFLECT"``, ``"CIRCULAR"``: elements of x in place of zeros, mirrored at the edges without repeating
+              them, or from the other end. With ``extent = (window - 1) * dilation + 1`` there are ``(extent - 1) // 2``
+              before and ``extent // 2`` after, whatever the strides.
+            - An int: at both ends of every axis. A sequence: an int or a pair ``(low, high)`` for each axis.
         dilation: Distance between neighbouring elements of the window; one int, or one for each axis.
         groups: Number of equal parts of the channels, each of which makes its own part of the features.
         bias: Whether to add a bias.
@@ -51,13 +58,14 @@ def conv(
 
         - x: ``(batch, *space, channels)``, floating
         - y: ``(batch, *space', features)``, with
-          ``space' = (space + low + high - (window - 1) * dilation - 1) // strides + 1``
+          ``space' = (space + low + high - (window - 1) * dilation - 1) // strides + 1``; ``ceil(space / strides)`` for
+          all names but ``"VALID"``
         - params: ``kernel (*window, channels // groups, features)``, ``bias (features,)``
 
     Raises:
         ValueError: when window, strides, padding or dilation is none of the above.
         LayerError: at init, when x has another rank or an integer dtype, ``groups`` does not divide the channels and
-            the features, or the window is larger than the padded x.
+            the features, the window is larger than the padded x, or x is too small for ``"REFLECT"``.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -72,7 +80,7 @@ def conv(
     """
     check_positive_int("features", features)
     check_positive_int("groups", groups)
-    check_geometry(window, strides, padding, dilation)
+    check_geometry(window, strides, padding, dilation, names=CONV_BY_NAME)
 
     def init(key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_rank(x, len(window))
@@ -124,7 +132,8 @@ def depthwise_conv(
 
     Raises:
         ValueError: when window, multiplier, strides, padding or dilation is none of the above.
-        LayerError: at init, when x has another rank or an integer dtype, or the window is larger than the padded x.
+        LayerError: at init, when x has another rank or an integer dtype, the window is larger than the padded x, or x
+            is too small for ``"REFLECT"``.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -137,7 +146,7 @@ def depthwise_conv(
         Chollet, Xception: deep learning with depthwise separable convolutions, 2016, arXiv:1610.02357.
     """
     check_positive_int("multiplier", multiplier)
-    check_geometry(window, strides, padding, dilation)
+    check_geometry(window, strides, padding, dilation, names=CONV_BY_NAME)
 
     def init(key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_rank(x, len(window))
@@ -183,7 +192,7 @@ def conv_transpose(
         padding: What is cut off the full output. ``"SAME"``: all but ``space * strides``, the odd one at the end.
             ``"VALID"``: nothing. Where strides are larger than the dilated window, both add zeros at the end, up to
             ``space * strides``. An int: from both ends of every axis. A sequence: an int or a pair ``(low, high)`` for
-            each axis. PyTorch's ``padding=p, output_padding=q`` is ``(p, p - q)``.
+            each axis; a negative number adds zeros. PyTorch's ``padding=p, output_padding=q`` is ``(p, p - q)``.
         dilation: Distance between neighbouring elements of the window; one int, or one for each axis.
         groups: Number of equal parts of the channels, each of which makes its own part of the features.
         bias: Whether to add a bias.
@@ -216,7 +225,7 @@ def conv_transpose(
     """
     check_positive_int("features", features)
     check_positive_int("groups", groups)
-    check_geometry(window, strides, padding, dilation)
+    check_geometry(window, strides, padding, dilation, may_be_negative=True)
 
     def init(key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_rank(x, len(window))

@@ -5,6 +5,7 @@ a function says otherwise. `fnn.ops.conv_rule` chooses among them.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnn.ops.conv_plain import Geometry, channels_last, plain_product
+from fnn.ops.conv_plain import Geometry, lax_convolution, plain_product
 
 Product = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
@@ -30,15 +31,14 @@ def direct_x(y: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
             geometry.sizes, geometry.extents, geometry.outputs, geometry.strides, geometry.padding
         )
     ]
-    return lax.conv_general_dilated(
+    return lax_convolution(
         y,
         turned(kernel, geometry.groups),
         (1,) * len(geometry.window),
         padding,
         lhs_dilation=geometry.strides,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=channels_last(len(geometry.window)),
-        feature_group_count=geometry.groups,
+        groups=geometry.groups,
     )
 
 
@@ -55,13 +55,12 @@ def direct_kernel(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
             geometry.sizes, geometry.window, geometry.dilation, geometry.outputs, geometry.strides, geometry.padding
         )
     ]
-    kernel = lax.conv_general_dilated(
+    kernel = lax_convolution(
         x.transpose(space + 1, *axes, 0),
         y.transpose(*axes, 0, space + 1),
         geometry.dilation,
         padding,
         rhs_dilation=geometry.strides,
-        dimension_numbers=channels_last(space),
     )
     return kernel.transpose(*axes, 0, space + 1)
 
@@ -78,13 +77,12 @@ def rows_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """Convolve along the width with all rows of the kernel at once, then add up shifted rows; height strides of 1."""
     height, width, channels, features = kernel.shape
     (low, _), sides = geometry.padding
-    rows = lax.conv_general_dilated(
+    rows = lax_convolution(
         x.reshape(-1, *x.shape[2:]),
         kernel.transpose(1, 2, 0, 3).reshape(width, channels, height * features),
         geometry.strides[1:],
         [sides],
         rhs_dilation=geometry.dilation[1:],
-        dimension_numbers=channels_last(1),
     )
     rows = rows.reshape(*x.shape[:2], -1, height * features)
     places, step = geometry.outputs[0], geometry.dilation[0]
@@ -142,24 +140,58 @@ def tall_y(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def subpixel_x(y: jax.Array, kernel: jax.Array, geometry: Geometry, product: Product) -> jax.Array:
-    """Make strides * strides neighbours of x at once, as channels of one convolution, and put them side by side."""
+    """Make strides * strides neighbours of x at once, as channels of one convolution, and put them side by side.
+
+    Neighbour number ``part`` of a place lies beneath the elements ``part``, ``part + stride``, ... of the window. Where
+    strides do not divide the window, some parts have an element more than others. Zeros in its place would spread an
+    infinite element of y to places outside of its window: so either parts of different sizes get convolutions of their
+    own, which saves products, or zeros are used only if all of y is finite, which is faster where little is saved.
+    """
+    if all(size % stride == 0 for size, stride in zip(geometry.window, geometry.strides)):
+        return _subpixel(y, kernel, geometry, product, apart=False)
+    filled = math.prod(-(-size // stride) * stride for size, stride in zip(geometry.window, geometry.strides))
+    if kernel.shape[-2] >= 16 and filled >= 1.5 * math.prod(geometry.window):
+        return _subpixel(y, kernel, geometry, product, apart=True)
+    return lax.cond(
+        jnp.isfinite(jnp.sum(y * 0)),
+        lambda: _subpixel(y, kernel, geometry, product, apart=False),
+        lambda: direct_x(y, kernel, geometry),
+    )
+
+
+def _subpixel(y: jax.Array, kernel: jax.Array, geometry: Geometry, product: Product, *, apart: bool) -> jax.Array:
     window, strides, sizes = geometry.window, geometry.strides, geometry.sizes
     *_, channels, features = kernel.shape
-    taps = tuple(-(-size // stride) for size, stride in zip(window, strides))
-    parts = pad(
-        kernel, [*((0, tap * stride - size) for tap, stride, size in zip(taps, strides, window)), (0, 0), (0, 0)]
-    )
-    parts = parts.reshape(taps[0], strides[0], taps[1], strides[1], channels, features)
-    parts = parts.transpose(0, 2, 1, 3, 4, 5).reshape(*taps, -1, features)
     # Element s * place + part of x, counted from the padding, is part `part` of place `place`.
-    places = [-(-(low + size) // stride) for size, stride, (low, _) in zip(sizes, strides, geometry.padding)]
-    padding = tuple((tap - 1, place - out) for tap, place, out in zip(taps, places, geometry.outputs))
-    whole = Geometry(geometry.outputs, taps, (1, 1), padding, (1, 1), 1)
-    x = product(y, turned(parts), whole)
-    x = x.reshape(-1, *places, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(-1, places[0] * strides[0], places[1] * strides[1], channels)
-    (top, _), (left, _) = geometry.padding
-    return x[:, top : top + sizes[0], left : left + sizes[1]]
+    places = tuple(
+        max(-(-(low + size) // stride), 1) for size, stride, (low, _) in zip(sizes, strides, geometry.padding)
+    )
+    most = tuple(-(-size // stride) for size, stride in zip(window, strides))
+    cut = pad(kernel, [*((0, tap * stride - size) for tap, stride, size in zip(most, strides, window)), (0, 0), (0, 0)])
+    cut = cut.reshape(most[0], strides[0], most[1], strides[1], channels, features)
+
+    def neighbours(tall: tuple[int, int, int], wide: tuple[int, int, int]) -> jax.Array:
+        """Some parts of all places, ``(batch, *places, tall parts, wide parts, channels)``."""
+        (top, bottom, rows), (left, right, columns) = tall, wide
+        shape = (y.shape[0], *places, bottom - top, right - left, channels)
+        if not rows * columns:
+            return jnp.zeros(shape, y.dtype)
+        part = cut[:rows, top:bottom, :columns, left:right].transpose(0, 2, 1, 3, 4, 5)
+        padding = tuple((tap - 1, place - out) for tap, place, out in zip((rows, columns), places, geometry.outputs))
+        whole = Geometry(geometry.outputs, (rows, columns), (1, 1), padding, (1, 1), 1)
+        return product(y, turned(part.reshape(rows, columns, -1, features)), whole).reshape(shape)
+
+    down, across = (
+        [(0, more, tap), (more, stride, tap - 1)] if apart and (more := size % stride) else [(0, stride, tap)]
+        for size, stride, tap in zip(window, strides, most)
+    )
+    x = jnp.concatenate([jnp.concatenate([neighbours(tall, wide) for wide in across], 4) for tall in down], 3)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, places[0] * strides[0], places[1] * strides[1], channels)
+    ends = [
+        (-low, size + low - place * stride)
+        for size, stride, place, (low, _) in zip(sizes, strides, places, geometry.padding)
+    ]
+    return pad(x, [(0, 0), *ends, (0, 0)])
 
 
 def chunked(product: Product, images: int) -> Product:

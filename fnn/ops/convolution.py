@@ -7,6 +7,7 @@ Every convolution of fnn is computed here. Arrays are channels last, ``(batch, *
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn.ops.checks import check_floating
 from fnn.ops.conv_cpu import turned
@@ -41,7 +42,8 @@ def convolve(
         x: ``(batch, *space, channels)``.
         kernel: ``(*window, channels // groups, features)``.
         strides: Step of the window along each spatial axis.
-        padding: See `resolve_padding`.
+        padding: See `resolve_padding`. ``"REFLECT"`` and ``"CIRCULAR"`` put elements of x around it in place of zeros:
+            mirrored, without the edge itself, or from the other end.
         dilation: Distance between neighbouring elements of the window.
         groups: Number of equal parts of the channels, each of which makes its own part of the features.
 
@@ -52,6 +54,8 @@ def convolve(
     _check_operands(x, kernel, groups)
     strides, dilation = per_axis("strides", strides, space), per_axis("dilation", dilation, space)
     window = dilated(kernel.shape[:-2], dilation)
+    if padding in ("REFLECT", "CIRCULAR"):
+        x, padding = _surround(x, window, str(padding)), "VALID"
     sizes = x.shape[1:-1]
     pairs = resolve_padding(padding, sizes, window, strides)
     output_sizes(sizes, window, strides, pairs)
@@ -81,7 +85,8 @@ def convolve_transpose(
         x: ``(batch, *space, channels)``.
         kernel: ``(*window, channels // groups, features)``.
         strides: Distance in the output between neighbours in x.
-        padding: What is cut off: ``"SAME"``, ``"VALID"``, an int, or one int or pair for each axis.
+        padding: What is cut off: ``"SAME"``, ``"VALID"``, an int, or one int or pair for each axis. Negative numbers
+            add zeros.
         dilation: Distance between neighbouring elements of the window.
         groups: Number of equal parts of the channels, each of which makes its own part of the features.
 
@@ -109,8 +114,22 @@ def convolve_transpose(
     return conv_product("x", x, turned(kernel.astype(x.dtype), groups), geometry)
 
 
+def _surround(x: jax.Array, window: tuple[int, ...], mode: str) -> jax.Array:
+    """Extend each spatial axis by the extent of the window less one, the odd element at the end, with elements of x."""
+    pairs = [((extent - 1) // 2, extent // 2) for extent in window]
+    for axis, (size, (low, high)) in enumerate(zip(x.shape[1:-1], pairs), start=1):
+        if size < 1:
+            raise ValueError(f"axis {axis} of x is empty, wanted at least one element")
+        if mode == "REFLECT" and size <= high:
+            raise ValueError(
+                f'padding="REFLECT" mirrors {low} and {high} elements at the ends of axis {axis} of x, which has size '
+                f'{size}; use a window that spans at most {2 * size - 1}, or padding="SAME"'
+            )
+    return jnp.pad(x, [(0, 0), *pairs, (0, 0)], {"REFLECT": "reflect", "CIRCULAR": "wrap"}[mode])
+
+
 def _resolve_cuts(padding: Padding, window: tuple[int, ...], strides: tuple[int, ...]) -> Pairs:
-    padding = check_padding(padding, len(window))
+    padding = check_padding(padding, len(window), may_be_negative=True)
     if not isinstance(padding, str):
         return padding
     excess = [extent - stride for extent, stride in zip(window, strides)]

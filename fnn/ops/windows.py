@@ -6,6 +6,9 @@ from typing import Any
 
 from fnn.ops.checks import check_positive_int
 
+BY_NAME = ("SAME", "VALID")  # what padding may be called anywhere
+CONV_BY_NAME = (*BY_NAME, "CAUSAL", "REFLECT", "CIRCULAR")  # and of a convolution, in the spelling of Flax
+
 Padding = str | int | Sequence[int | tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 
@@ -19,7 +22,8 @@ def resolve_padding(
 
     Args:
         padding: ``"VALID"``: none. ``"SAME"``: as many as make the output ``ceil(size / stride)`` long, the odd one at
-            the end. An int: at both ends of every axis. A sequence: an int or a pair ``(low, high)`` for each axis.
+            the end. ``"CAUSAL"``: as many as the window has elements but one, all before the only axis. An int: at both
+            ends of every axis. A sequence: an int or a pair ``(low, high)`` for each axis.
         sizes: Sizes of the spatial axes.
         window: Extents of the window, with its dilation.
         strides: Steps of the window.
@@ -27,9 +31,11 @@ def resolve_padding(
     Returns:
         A pair for each axis.
     """
-    padding = check_padding(padding, len(window))
+    padding = check_padding(padding, len(window), (*BY_NAME, "CAUSAL"))
     if padding == "VALID":
         return ((0, 0),) * len(window)
+    if padding == "CAUSAL":
+        return ((window[0] - 1, 0),)
     if not isinstance(padding, str):
         return padding
     totals = [
@@ -83,11 +89,19 @@ def check_window(window: Any) -> None:
         )
 
 
-def check_padding(padding: Any, space: int) -> str | Pairs:
-    """Raise unless ``padding`` is one of the forms of `resolve_padding`; write ints out as pairs."""
+def check_padding(
+    padding: Any, space: int, names: Sequence[str] = BY_NAME, *, may_be_negative: bool = False
+) -> str | Pairs:
+    """Raise unless ``padding`` is one of ``names`` or made of ints; write ints out as pairs."""
+    named = ", ".join(f'"{name}"' for name in names) + ", an int, or pairs (low, high)"
     if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f'padding must be "SAME", "VALID", an int, or pairs (low, high), got {padding!r}')
+        if padding not in names:
+            raise ValueError(f"padding must be {named}, got {padding!r}")
+        if padding == "CAUSAL" and space != 1:
+            raise ValueError(
+                f'padding="CAUSAL" is for windows with one axis, and this one has {space}; '
+                "write the zeros before and after each axis: padding=[(2, 0), (1, 1)]"
+            )
         return padding
     entries = tuple(padding) if isinstance(padding, tuple | list) else (padding,) * space
     pairs = tuple(tuple(entry) if isinstance(entry, tuple | list) else (entry, entry) for entry in entries)
@@ -98,20 +112,26 @@ def check_padding(padding: Any, space: int) -> str | Pairs:
         )
     for pair in pairs:
         if len(pair) != 2 or not all(hasattr(side, "__index__") and not isinstance(side, bool) for side in pair):
-            raise ValueError(f'padding must be "SAME", "VALID", an int, or pairs (low, high), got {padding!r}')
-        if min(pair) < 0:
+            raise ValueError(f"padding must be {named}, got {padding!r}")
+        if min(pair) < 0 and not may_be_negative:
             raise ValueError(f"padding must not be negative, got {padding!r}; crop x in place of it: x[:, 1:-1]")
     return pairs
 
 
 def check_geometry(
-    window: Any, strides: int | tuple[int, ...] = 1, padding: Padding = "SAME", dilation: int | tuple[int, ...] = 1
+    window: Any,
+    strides: int | tuple[int, ...] = 1,
+    padding: Padding = "SAME",
+    dilation: int | tuple[int, ...] = 1,
+    *,
+    names: Sequence[str] = BY_NAME,
+    may_be_negative: bool = False,
 ) -> None:
     """Raise unless window, strides, padding and dilation fit together, whatever x will be."""
     check_window(window)
     per_axis("strides", strides, len(window))
     per_axis("dilation", dilation, len(window))
-    check_padding(padding, len(window))
+    check_padding(padding, len(window), names, may_be_negative=may_be_negative)
 
 
 def check_rank(x: Any, space: int) -> None:

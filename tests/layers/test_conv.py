@@ -117,6 +117,42 @@ def test_conv_transpose_agrees_with_pytorch(space: Any, window: Any, options: An
     )
 
 
+def test_conv_transpose_has_the_output_padding_of_pytorch() -> None:
+    # An output_padding larger than the padding was refused.
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    x, weight = normal(1, 3, 4, 2), normal(2, 3, 3, 2, seed=1)
+    kernel = from_conv_transpose(weight)
+    first = lambda a: torch.from_numpy(np.moveaxis(a, -1, 1).copy())
+    grid = [
+        (stride, dilation, p, q)
+        for stride in (1, 2, 3)
+        for dilation in (1, 2)
+        for p in (0, 1, 2)
+        for q in range(max(stride, dilation))
+    ]
+    nets = [
+        conv_transpose(3, (3, 2), strides=stride, dilation=dilation, padding=[(p, p - q)] * 2, bias=False)
+        for stride, dilation, p, q in grid
+    ]
+    ours = jax.jit(lambda x: [net.apply({"kernel": kernel}, {}, x)[0] for net in nets])(x)
+    for (stride, dilation, p, q), y in zip(grid, ours):
+        options = {"stride": stride, "dilation": dilation, "padding": p, "output_padding": q}
+        wanted = torch.nn.functional.conv_transpose2d(first(x), torch.from_numpy(weight), **options)
+        np.testing.assert_allclose(y, np.moveaxis(wanted.numpy(), 1, -1), rtol=1e-4, atol=1e-5, err_msg=str(options))
+
+
+@pytest.mark.parametrize("padding", ["CAUSAL", "REFLECT", "CIRCULAR"])
+def test_layers_take_padding_modes(padding: str) -> None:
+    x = normal(2, 6, 4)
+    pairs = [(0, 0), (2, 0) if padding == "CAUSAL" else (1, 1), (0, 0)]
+    mode = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}[padding]
+    padded = np.pad(x, pairs, mode)
+    for make in (lambda padding: conv(4, (3,), padding=padding), lambda padding: depthwise_conv((3,), padding=padding)):
+        params, state = make(padding).init(jax.random.key(0), x)
+        wanted = make("VALID").apply(params, state, padded)[0]
+        np.testing.assert_allclose(make(padding).apply(params, state, x)[0], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_the_documented_port_from_pytorch_is_the_tested_one() -> None:
     weight = normal(4, 6, 3, 2)
     np.testing.assert_array_equal(weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1), from_conv_transpose(weight))

@@ -84,6 +84,11 @@ CASES = {
     "the gradient of strides": (
         "x",
         {"channels": 16, "features": 32, "stride": 2},
+        ["subpixel_x", "direct_y", "sum_y"],
+    ),
+    "the gradient of strides that divide the window": (
+        "x",
+        {"channels": 16, "features": 32, "stride": 2, "window": 4},
         ["subpixel_x", "tall_y", "direct_y"],
     ),
     "the kernel of the first layer": ("kernel", {"channels": 1, "features": 32}, ["taps_kernel"]),

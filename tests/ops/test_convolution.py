@@ -67,8 +67,14 @@ def zeros_around(padding: Any, sizes: Any, extents: Any, strides: Any) -> list[t
 
 def convolve_by_loops(case: Case) -> np.ndarray:
     x, kernel, options = operands(case)
-    strides, dilation, extents = tuples(case)
+    strides, _, extents = tuples(case)
     x = np.pad(x, [(0, 0), *zeros_around(case[4], x.shape[1:-1], extents, strides), (0, 0)])
+    return slide(x, kernel, options, case)
+
+
+def slide(x: np.ndarray, kernel: np.ndarray, options: dict[str, Any], case: Case) -> np.ndarray:
+    """Slide the window over an x that is padded."""
+    strides, dilation, extents = tuples(case)
     sizes = [(size - extent) // stride + 1 for size, extent, stride in zip(x.shape[1:-1], extents, strides)]
     y = np.zeros((x.shape[0], *sizes, kernel.shape[-1]), x.dtype)
     for place in np.ndindex(*sizes):
@@ -96,6 +102,36 @@ def test_a_convolution_is_bilinear_in_both_modes(case: Case) -> None:
     x_grad, kernel_grad = jax.vjp(f, x, kernel)[1](weight)
     paired = np.vdot(x_grad, x_dot) + np.vdot(kernel_grad, kernel_dot)
     np.testing.assert_allclose(paired, np.vdot(weight, y_dot), rtol=1e-3, atol=1e-3)
+
+
+MODES = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}
+
+
+@pytest.mark.parametrize(
+    ("padding", "shape", "window", "strides", "dilation", "groups"),
+    [
+        ("CAUSAL", (2, 7, 4), (3,), 2, 2, 2),
+        ("CAUSAL", (2, 2, 4), (4,), 1, 1, 1),
+        ("REFLECT", (2, 6, 7, 4), (3, 4), 1, 1, 1),
+        ("REFLECT", (2, 6, 7, 4), (3, 2), (2, 3), (2, 1), 4),
+        ("CIRCULAR", (2, 6, 7, 4), (3, 4), 1, 1, 1),
+        ("CIRCULAR", (2, 6, 7, 4), (3, 2), (2, 3), (2, 1), 4),
+        ("CIRCULAR", (2, 2, 4), (7,), 1, 1, 1),
+        ("CIRCULAR", (0, 5, 4), (3,), 1, 1, 1),
+        ("REFLECT", (0, 5, 4), (3,), 1, 1, 1),
+    ],
+)
+def test_padding_modes_are_those_of_numpy(
+    padding: str, shape: Any, window: Any, strides: Any, dilation: Any, groups: int
+) -> None:
+    case = (shape, window, 4, strides, "VALID", dilation, groups)
+    _, _, extents = tuples(case)
+    pairs = [(extent - 1, 0) if padding == "CAUSAL" else ((extent - 1) // 2, extent // 2) for extent in extents]
+    x, kernel, options = operands(case)
+    padded = np.pad(x, [(0, 0), *pairs, (0, 0)], MODES[padding])
+    got = convolve(jnp.asarray(x), jnp.asarray(kernel), **{**options, "padding": padding})
+    assert got.shape[1:-1] == tuple(-(-size // stride) for size, stride in zip(shape[1:-1], tuples(case)[0]))
+    np.testing.assert_allclose(got, slide(padded, kernel, options, case), rtol=1e-4, atol=1e-5)
 
 
 TRANSPOSED: dict[str, Case] = {
@@ -196,6 +232,12 @@ def test_convolutions_work_under_vmap_over_inputs_and_kernels() -> None:
         ((1, 2, 1), {"padding": "VALID"}, "the window spans 3 and axis 1 of x has size 2; use a smaller window"),
         ((1, 2, 1), {"padding": 1, "dilation": 3}, r"spans 7 and axis 1 of x has size 4 \(2 with padding 1 and 1\)"),
         ((1, 0, 1), {}, "axis 1 of x is empty"),
+        ((1, 0, 1), {"padding": "CIRCULAR"}, "axis 1 of x is empty"),
+        (
+            (1, 2, 1),
+            {"padding": "REFLECT", "dilation": 2},
+            "mirrors 2 and 2 elements at the ends of axis 1 of x, which has size 2; use a window that spans at most 3",
+        ),
         ((1, 4, 2), {}, "x has 2 channels and the kernel was made for 1"),
     ],
 )
@@ -215,3 +257,27 @@ def test_a_cut_that_leaves_nothing_raises() -> None:
 def test_integers_raise(function: Any) -> None:
     with pytest.raises(TypeError, match=r"x is uint8, wanted a floating dtype.*/ 255 for pixels"):
         function(jnp.ones((1, 4, 1), jnp.uint8), jnp.ones((3, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"), [((3, 3), (2, 2)), ((5, 4), (2, 3)), ((4, 4), (2, 2)), ((2, 3), (3, 2))]
+)
+@pytest.mark.parametrize(("channels", "features"), [(16, 16), (2, 3)])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_an_infinite_pixel_reaches_only_the_outputs_whose_window_holds_it(
+    window: Any, strides: Any, channels: int, features: int, bad: float
+) -> None:
+    # With strides, zeros were multiplied with it, and so it spread one element further.
+    x, kernel = normal(2, 4, 4, channels), np.abs(normal(*window, channels, features, seed=1)) + 0.1
+    up = lambda x: convolve_transpose(x, jnp.asarray(kernel), strides=strides, padding="VALID")
+    down = lambda x: convolve(x, jnp.asarray(kernel[::-1, ::-1].swapaxes(2, 3)), strides=strides, padding="VALID")
+    outputs = jax.eval_shape(up, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    gradient = lambda g: jax.vjp(down, jnp.zeros(outputs.shape))[1](g)[0]
+    spoiled = x.copy()
+    spoiled[0, 1, 2, 0] = bad
+    expected = np.zeros(outputs.shape, bool)
+    expected[0, strides[0] :, 2 * strides[1] :][: window[0], : window[1]] = True
+    for function in (up, gradient) if min(w - s for w, s in zip(window, strides)) >= 0 else (up,):
+        y, clean = jax.jit(function)(spoiled), jax.jit(function)(x)
+        np.testing.assert_array_equal(~np.isfinite(y), expected)
+        np.testing.assert_allclose(y[~expected], clean[~expected], rtol=1e-5, atol=1e-5)
