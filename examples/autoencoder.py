@@ -54,7 +54,7 @@ def decoder(shape: tuple[int, ...], hidden: int) -> fnn.Layer:
     )  # fmt: skip
 
 
-def draw(mean: jax.Array, log_variance: jax.Array, key: jax.Array) -> jax.Array:
+def draw(mean: jax.Array, log_variance: jax.Array, *, key: jax.Array) -> jax.Array:
     """A code near its mean: all that is random, with a key of its own."""
     return mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
 
@@ -73,7 +73,7 @@ def autoencoder(shape: tuple[int, ...], components: int, hidden: int) -> fnn.Lay
     return fnn.wire(
         forward,
         encoder=encoder(components, hidden),
-        draw=draw,
+        draw=fnn.layer(None, draw),
         decoder=decoder(shape, hidden),
         # of a pixel around what the decoder says, the same for all pixels
         log_deviation=fnn.parameter((), jax.nn.initializers.constant(-1.2)),

@@ -56,9 +56,9 @@ def test_the_bound_is_below_the_likelihood_of_a_model_that_is_known() -> None:
 
 def test_a_draw_has_a_gradient_and_needs_a_key() -> None:
     mean, log_variance = jnp.zeros((2, 3)), jnp.full((2, 3), 0.5)
-    slope = jax.grad(lambda mean: autoencoder.draw(mean, log_variance, jax.random.key(0)).sum())(mean)
+    slope = jax.grad(lambda mean: autoencoder.draw(mean, log_variance, key=jax.random.key(0)).sum())(mean)
     np.testing.assert_allclose(slope, 1)
-    first, second = (autoencoder.draw(mean, log_variance, jax.random.key(seed)) for seed in (0, 1))
+    first, second = (autoencoder.draw(mean, log_variance, key=jax.random.key(seed)) for seed in (0, 1))
     assert not np.allclose(first, second)
 
 

@@ -32,7 +32,7 @@ def write_messages(given: Path, count: int) -> None:
 def test_spam_is_found_and_a_text_of_ones_own_is_judged(
     given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_messages(given, 300)
+    write_messages(given, 600)
     monkeypatch.setattr(text_classification, "SETTINGS", {"sms": text_classification.Setting(300, 12, 8, 0.0, 0.02, 6)})
     found = text_classification.main("sms", text="w1 w2 win now", output=tmp_path)
     out = capsys.readouterr().out
