@@ -4,7 +4,9 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -20,6 +22,7 @@ TRIED = 0.05  # seconds that a try takes at least, where the study has so many s
 FEW = 4  # steps of the first call of a try
 WORTH = 4  # times that of compiling: what training must take for another program to be tried
 ALONE = "one network after another"
+ASSUMED = 8 * 2**30  # bytes of memory, where the system does not say
 MEMORY = 0.5  # part of the device's free memory that the networks may take
 
 
@@ -101,7 +104,19 @@ def free_memory() -> float:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return host_memory()
+
+
+def host_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes of this machine's memory, or of its container's (cgroup versions 2 and 1), whichever is less."""
+    try:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # such as on Windows
+        limits = [ASSUMED]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int((cgroup / name).read_text()))
+    return min(limits)
 
 
 def _seconds(engine: Engine, places: Place, every: int, least: float) -> float:

@@ -29,13 +29,17 @@ class Study:
     settings: Settings
     progress: StudyProgress
     folder: StudyFolder | None
-    asked: Callable[[], bool]
     configurations: list[Configuration] = field(default_factory=list)
     runs: dict[RunId, Run] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
     engines: dict[str, Engine] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
+    asked: Callable[[], bool] = lambda: False  # whether a signal asks to stop
     _written: float = field(default_factory=time.monotonic)
+
+    def has_results(self) -> bool:
+        """Whether anything is measured."""
+        return any(run.steps for run in list(self.runs.values()))
 
     def label(self, trial: int) -> str:
         """The static choices of a trial, as a name."""
@@ -73,6 +77,9 @@ class Study:
             if not runs:
                 continue
             engine = self._engine(label, runs)
+            if self.asked():  # while it was compiled
+                self._write({})
+                return False
             schedule = Schedule(
                 engine,
                 lambda trial: self.settings.traced(self.configurations[trial]),

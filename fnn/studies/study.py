@@ -1,11 +1,9 @@
 """The front of studies: arguments are checked, and the parts put together."""
 
-import signal
-import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +25,7 @@ from fnn.studies.scores import scores_of, value_of
 from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
 from fnn.studies.suggestions import Suggestions
 from fnn.training.early_stopping import EarlyStopping
-from fnn.training.signals import TERMINATED
+from fnn.training.signals import TERMINATED, interruption, termination
 
 
 @short_tracebacks
@@ -65,7 +63,10 @@ def study(
     nothing else: not on the others, their number or their order. The same seed starts from the same numbers in every
     trial, so that trials can be compared in pairs. Between the ways to run, results differ by rounding.
 
-    A run whose loss is not finite ends alone, at the step before. Ctrl-C returns what is there. With ``folder`` a study
+    A run whose loss is not finite ends alone, at the step before. Ctrl-C returns what is there once something is
+    measured, and raises KeyboardInterrupt before; a second one raises at once. SIGTERM ends the process with 143.
+
+    With ``folder`` a study
     that was killed, or that is given more trials or seeds, goes on where it stopped and ends in the same bits.
 
     Args:
@@ -103,7 +104,8 @@ def study(
     Raises:
         ValueError: when an argument is not as described, or the trial cannot be compiled.
         MisfitError: when the folder holds another study; it says what differs.
-        SystemExit: after SIGTERM, with ``folder``.
+        SystemExit: on SIGTERM, with status 143; with ``folder`` all is saved first.
+        KeyboardInterrupt: on Ctrl-C before anything is measured.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -163,9 +165,10 @@ def study(
         value = lambda run: value_of(run, settings.monitor, settings.at)
         total = sum(steps_of(one) for one in configurations) * seeds * settings.folds
         shown = StudyProgress(total, value, settings.monitor, settings.maximize, shown=progress)
+        made = Study(settings, shown, opened, configurations)
         try:
-            with _signals() as asked:
-                made = Study(settings, shown, opened, lambda: bool(asked), configurations)
+            with termination(saves=opened is not None) as terminated, interruption(made.has_results) as interrupted:
+                made.asked = lambda: terminated() or interrupted()
                 check_trials(settings, configurations)
                 _announce(made)
                 if opened is not None:
@@ -174,7 +177,7 @@ def study(
             if not whole:
                 over = sum(run.status in OVER for run in made.runs.values())
                 shown.say(f"asked to stop: {over} of {len(made.runs)} runs are over")
-            if signal.SIGTERM in asked and opened is not None:
+            if terminated():
                 raise SystemExit(TERMINATED)
         finally:
             shown.close()
@@ -260,24 +263,3 @@ def _announce(made: Study) -> None:
         if not rungs:
             raise ValueError(f"halving compares first after {settings.halving.first} steps, and there are {longest}")
         made.progress.say(f"compared after {', '.join(map(str, rungs))} of {end} steps")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Signals that came: the first Ctrl-C and SIGTERM wait for the call that is running, a second Ctrl-C does not."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-
-    def note(number: int, _: Any) -> None:
-        if number == signal.SIGINT and came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -34,8 +34,11 @@ def termination(*, saves: bool) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def interruption() -> Iterator[Callable[[], bool]]:
+def interruption(has_results: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Note the first Ctrl-C while the block runs; a second one raises KeyboardInterrupt at once.
+
+    Args:
+        has_results: Whether the caller has something to return: otherwise the first one raises too.
 
     Yields:
         A function that tells whether Ctrl-C came.
@@ -43,7 +46,7 @@ def interruption() -> Iterator[Callable[[], bool]]:
     came = threading.Event()
 
     def note(*_: Any) -> None:
-        if came.is_set():
+        if came.is_set() or not has_results():
             raise KeyboardInterrupt
         came.set()
 

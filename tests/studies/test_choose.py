@@ -1,5 +1,7 @@
 """How a study chooses what to run side by side; what it costs to find out decides whether it does."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,33 @@ def test_both_are_tried_where_that_can_pay(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_few_runs_go_one_after_another() -> None:
     assert study([{"learning_rate": 0.1}], mode="auto", width="auto").remarks[-1] == "one network after another"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("memory.max", "1048576\n", 2**20),
+        ("memory.max", "max\n", 2**30),
+        ("memory.max", f"{2**40}\n", 2**30),
+        ("memory/memory.limit_in_bytes", "2097152\n", 2**21),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", 2**30),
+        ("other", "", 2**30),
+    ],
+)
+def test_a_container_has_the_memory_of_its_cgroup(
+    name: str, text: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study in a container counted on all the memory of the machine."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**18, "SC_PAGE_SIZE": 2**12}.__getitem__, raising=False)
+    (tmp_path / "memory").mkdir()
+    (tmp_path / name).write_text(text)
+    assert choose.host_memory(tmp_path) == wanted
+
+
+def test_a_study_runs_where_the_system_does_not_tell_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, which lacks os.sysconf, every study failed with an AttributeError."""
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert chosen(monkeypatch, WORTH=1e9) == "3 networks side by side"
 
 
 def example(width: int) -> Any:

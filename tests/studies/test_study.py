@@ -1,7 +1,9 @@
 """Studies from end to end: what they compute, what it depends on, and what goes wrong."""
 
 import gc
+import itertools
 import os
+import signal
 import subprocess
 import sys
 import weakref
@@ -90,7 +92,6 @@ def test_all_devices_of_a_mesh_are_used_without_a_collective():
     """Four devices, in a process of its own."""
     program = """
 import jax, numpy as np, jax.numpy as jnp
-from tests.compilations import compilations
 from tests.studies.small import same, study
 import fnn.studies.engine as engine
 texts = []
@@ -374,25 +375,54 @@ def test_an_objective_of_ones_own_is_measured_on_folds_of_one_size():
         study(RATES[:1], trial=own, folds=5)
 
 
-def test_the_first_ctrl_c_returns_what_is_there():
-    program = """
-import os, signal
-from tests.compilations import compilations
-from tests.studies.small import study
-import fnn.studies.conduct as conduct
-update, calls = conduct.StudyProgress.update, []
-def interrupt(self, *what):
-    calls.append(1)
-    if len(calls) == 4:
-        os.kill(os.getpid(), signal.SIGINT)
-    update(self, *what)
-conduct.StudyProgress.update = interrupt
-result = study(width=2)
-counts = [sum(run.status == status for run in result.runs) for status in ("finished", "running", "waiting")]
-assert sum(counts) == 6 and 0 < counts[0] < 6, result.runs
-assert result.remarks[-1] == f"asked to stop: {counts[0]} of 6 runs are over"
-"""
-    run_python(program, {})
+def signalled(number, step):
+    """A trial whose training sends a signal to this process at a step of all runs; at step 0 while it is traced."""
+    steps = itertools.count(1)
+
+    def note():
+        if next(steps) == step:
+            os.kill(os.getpid(), number)
+
+    def augment(key, batch):
+        jax.debug.callback(note)
+        return batch
+
+    def trial_of(hp):
+        if not step:
+            signal.raise_signal(number)
+        return *trial(hp), augment
+
+    return {"trial": trial_of, "mode": "loop", "width": 1}
+
+
+@pytest.mark.parametrize("step", [0, 1, 30])
+def test_sigterm_ends_the_process_without_a_folder_too(step):
+    """A study without a folder noted the signal, and returned 3 of 40 runs as if all were done."""
+    with pytest.raises(SystemExit) as ended:
+        study(**signalled(signal.SIGTERM, step))
+    assert ended.value.code == 143
+
+
+def test_sigterm_saves_first_where_there_is_a_folder(tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        study(**signalled(signal.SIGTERM, 30), folder=tmp_path)
+    assert ended.value.code == 143
+    assert (tmp_path / "running.safetensors").exists()
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_ctrl_c_before_the_first_measurement_raises(step):
+    """It was noted, and a study that was still compiled went on to its first measurement."""
+    with pytest.raises(KeyboardInterrupt):
+        study(**signalled(signal.SIGINT, step))
+
+
+def test_ctrl_c_returns_what_is_there():
+    result = study(**signalled(signal.SIGINT, 30))
+    over = sum(run.status == "finished" for run in result.runs)
+    assert 0 <= over < 6
+    assert any(run.steps for run in result.runs)
+    assert result.remarks[-1] == f"asked to stop: {over} of 6 runs are over"
 
 
 @pytest.mark.parametrize(

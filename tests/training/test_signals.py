@@ -36,7 +36,7 @@ def test_a_handler_of_the_program_stays_where_nothing_is_saved() -> None:
 
 def test_the_first_ctrl_c_is_noted_and_the_second_raises() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with interruption() as asked:
+    with interruption(lambda: True) as asked:
         signal.raise_signal(signal.SIGINT)
         assert asked()
         with pytest.raises(KeyboardInterrupt):
@@ -44,11 +44,18 @@ def test_the_first_ctrl_c_is_noted_and_the_second_raises() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_ctrl_c_raises_where_there_is_nothing_to_return() -> None:
+    with interruption(lambda: False) as asked:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not asked()
+
+
 def test_other_threads_cannot_handle_signals() -> None:
     found = []
 
     def run() -> None:
-        with termination(saves=True) as asked, interruption():
+        with termination(saves=True) as asked, interruption(lambda: True):
             found.append(asked())
 
     thread = threading.Thread(target=run)
