@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fnn.studies.compiled import Tried
+from fnn.studies.compiled import Traced, Tried
 from fnn.studies.engine import Engine
 from fnn.studies.trial import Place, Program, Table
 
@@ -37,6 +37,7 @@ def choose(
     mode: str,
     width: int | Literal["auto"],
     mesh: Mesh | None,
+    traces: dict[str, Traced],
 ) -> tuple[Engine, str]:
     """Compile the trainings of one static choice in the way that is fastest here.
 
@@ -51,6 +52,7 @@ def choose(
         mode: ``"vmap"``, ``"loop"`` or ``"auto"``.
         width: How many side by side, or ``"auto"``.
         mesh: Devices to spread them over, if any.
+        traces: What is traced of ``program`` already; what is missing is added.
 
     Returns:
         The engine, and why it was chosen.
@@ -60,9 +62,9 @@ def choose(
         most = WIDTHS.get(jax.default_backend(), WIDTH) * size
         wide = -(-(width if isinstance(width, int) else _even(runs, most)) // size) * size
         table, key = jax.device_put((table, key), NamedSharding(mesh, PartitionSpec()))
-        engine = Engine(program, "sharded", wide, table, key, mesh).prepare(examples(wide))
+        engine = Engine(program, "sharded", wide, table, key, mesh, traces).prepare(examples(wide))
         return engine, f"{wide} networks at a time over {size} devices"
-    loop = Engine(program, "loop", 1, table, key)
+    loop = Engine(program, "loop", 1, table, key, None, traces)
     if mode == "loop" or (mode == "auto" and (runs <= loop.workers or width == 1)):
         return loop.prepare(examples(1)), ALONE
     if isinstance(width, int):

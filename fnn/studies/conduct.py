@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from fnn.studies.choose import choose
+from fnn.studies.compiled import Traced
 from fnn.studies.configurations import Configuration
 from fnn.studies.engine import Engine
 from fnn.studies.folder import StudyFolder
+from fnn.studies.identity import program_identity
 from fnn.studies.progress import StudyProgress
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.schedule import Schedule, Store, places_of
@@ -33,6 +35,7 @@ class Study:
     runs: dict[RunId, Run] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
     engines: dict[str, Engine] = field(default_factory=dict)
+    traces: dict[str, dict[str, Traced]] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
     asked: Callable[[], bool] = lambda: False  # whether a signal asks to stop
     _written: float = field(default_factory=time.monotonic)
@@ -45,6 +48,11 @@ class Study:
         """The static choices of a trial, as a name."""
         static = self.settings.static(self.configurations[trial])
         return ", ".join(f"{name}={show(value)}" for name, value in static.items())
+
+    def identity(self, trial: int) -> dict[str, str]:
+        """What the static choices of a trial compute."""
+        traces = self.traces.setdefault(self.label(trial), {})
+        return program_identity(self.settings, self.configurations[trial], traces)
 
     def conduct(self, trials: Sequence[int]) -> bool:
         """Train these trials to their ends; False where a signal asked to stop before."""
@@ -153,11 +161,12 @@ class Study:
             mode,
             width,
             settings.mesh,
+            self.traces.setdefault(label, {}),
         )
         self.engines[label] = engine
         self.progress.say(f"{label}: {why}" if label else why)
         if self.folder is not None:
-            self.folder.decide(label, engine.mode, engine.width)
+            self.folder.decide(label, engine.mode, engine.width, self.identity(runs[0].id.trial))
         return engine
 
     def _prune(self) -> None:

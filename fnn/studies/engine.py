@@ -59,15 +59,18 @@ class Engine:
         self.compiling, self.advancing = start.seconds + advance.seconds, advance
         return self
 
-    def trace(self, place: Place) -> dict[str, Traced]:
-        """Trace what training takes, of one network; ``place`` is an example."""
+    def trace(self, place: Place, *, predicts: bool = False) -> dict[str, Traced]:
+        """Trace what training takes, and predictions if they are wanted, of one network; ``place`` is an example."""
+        program, traces = self.program, self.traces
         with explained():
-            if "start" not in self.traces:
-                self.traces["start"] = trace(self.program.start, self.key, place, self.table)
-            if "advance" not in self.traces:
-                lane = self.traces["start"].outputs
-                self.traces["advance"] = trace(self.program.advance, self.key, lane, place, self.table, np.int32(1))
-        return self.traces
+            if "start" not in traces:
+                traces["start"] = trace(program.start, self.key, place, self.table)
+            lane = traces["start"].outputs
+            if "advance" not in traces:
+                traces["advance"] = trace(program.advance, self.key, lane, place, self.table, np.int32(1))
+            if predicts and "predict" not in traces:
+                traces["predict"] = trace(program.predict, lane, place, self.table)
+        return traces
 
     @property
     def workers(self) -> int:
@@ -86,10 +89,8 @@ class Engine:
         """Outputs of each lane for the rows that its fold holds out."""
         args = (lanes, self._put(places), self.table)
         if "predict" not in self._compiled:
-            if "predict" not in self.traces:
-                one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), args[:2])
-                self.traces["predict"] = trace(self.program.predict, *one, self.table)
-            self._compiled["predict"] = self._lower(self.traces["predict"], (0, 0, None), *args).compiled()
+            traces = self.trace(jax.tree.map(lambda leaf: leaf[0], places), predicts=True)
+            self._compiled["predict"] = self._lower(traces["predict"], (0, 0, None), *args).compiled()
         return self._compiled["predict"](*args)
 
     def memory(self) -> int:

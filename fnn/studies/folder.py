@@ -9,12 +9,14 @@ from typing import Any, BinaryIO
 
 from fnn.checkpoint.archive import read_note
 from fnn.checkpoint.disk import lock, replace_file
-from fnn.checkpoint.errors import CheckpointError, CheckpointWarning
+from fnn.checkpoint.errors import CheckpointError, CheckpointWarning, MisfitError
 from fnn.checkpoint.load import load
 from fnn.checkpoint.save import save
+from fnn.checkpoint.table import show_table
+from fnn.studies.identity import TREES
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.training.early_stopping import EarlyStopping
-from fnn.training.resume import compare
+from fnn.training.resume import compare, differences
 
 ABOUT = "study.json"
 CONFIGURATIONS = "configurations.jsonl"
@@ -48,12 +50,15 @@ class StudyFolder:
         """Let others have the folder."""
         self._lock.close()
 
-    def begin(self, identity: Mapping[str, str], programs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    def begin(
+        self, identity: Mapping[str, str], programs: Mapping[str, Mapping[str, str]], resume: str
+    ) -> dict[str, Any]:
         """How the study that is here was decided to run; nothing where there is none.
 
         Args:
             identity: What the study is.
             programs: For each static choice what is trained; more trials may bring more of them.
+            resume: ``"strict"``, or ``"warn"`` to continue with a program that has changed.
 
         Raises:
             MisfitError: when it is another study, with a table of what differs.
@@ -68,13 +73,33 @@ class StudyFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(file, f"it is damaged ({error}); remove the folder, or restore the file") from error
         compare(self.folder, identity, then, "study")
-        for label, texts in programs.items():
-            compare(self.folder, texts, before.setdefault(label, texts), "study")
+        rows: list[tuple[str, str, str]] = []
+        for label, now in programs.items():
+            old = before.get(label, now)
+            trees_of = lambda texts: {name: texts.get(name, "-") for name in TREES}
+            compare(self.folder, trees_of(now), trees_of(old), "study")
+            if now["program"] != old.get("program"):
+                rows += _changes(label, now, old)
+            before[label] = dict(now)
+        if rows:
+            table = show_table(("of the study", "now", "when it was saved"), rows, limit=20)
+            what = (
+                f"its runs were trained by another program\n{table}\n"
+                "  The program is a checksum of what is computed, with all constants."
+            )
+            if resume == "strict":
+                raise MisfitError(
+                    self.folder,
+                    f"{what}\n  Choose another folder, undo the change, or pass resume='warn' to compare runs of both "
+                    "programs.",
+                )
+            warnings.warn(f"{self.folder}: {what}", CheckpointWarning, stacklevel=4)
         return chosen
 
-    def decide(self, group: str, mode: str, width: int) -> None:
+    def decide(self, group: str, mode: str, width: int, program: Mapping[str, str]) -> None:
         """Write down how the runs of one static choice are trained."""
         self._about["chosen"][group] = {"mode": mode, "width": width}
+        self._about["programs"][group] = dict(program)
         _write(self.folder / ABOUT, json.dumps(self._about, indent=1))
 
     def configurations(self) -> list[dict[str, Any]]:
@@ -184,6 +209,13 @@ class StudyFolder:
             file.write("".join(f"{line}\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _changes(label: str, now: Mapping[str, str], old: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """What may have changed in a program that is another one now, for a person."""
+    rows = [row for row in differences(now, old) if row[0] != "program"]
+    rows.append(("program", now["program"][:12], old.get("program", "-")[:12]))
+    return [(f"{label}: {name}" if label else name, new, before) for name, new, before in rows]
 
 
 def _write(file: Path, text: str) -> None:

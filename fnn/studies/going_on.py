@@ -1,66 +1,26 @@
 """How a study goes on from its folder, if that holds the same one."""
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.specs import show as show_specs
 from fnn.studies.conduct import Study
-from fnn.studies.configurations import Configuration
 from fnn.studies.folder import StudyFolder
+from fnn.studies.identity import example
 from fnn.studies.runs import OVER, RunId
 from fnn.studies.schedule import bare, to_host
 from fnn.studies.scores import ranked, scores_of, value_of
-from fnn.studies.settings import Settings
 from fnn.studies.space import show
-from fnn.studies.trial import Place
-from fnn.training.resume import identify
 
 
-def identity_of(settings: Settings, folds_name: str, count: int) -> dict[str, str]:
-    """What must be the same for a study to go on, as texts."""
-    arrays = jax.tree.leaves(settings.table)
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
-    options = {
-        "key": np.asarray(jax.random.key_data(settings.key)).tolist(),
-        "drawn by": settings.space.rule,
-        "data": f"{show_specs(settings.table.data)}, checksum {checksum:08x}",
-        "folds": folds_name,
-        "steps": settings.longest,
-        "evaluate_every": settings.every,
-        "compared": f"{'largest' if settings.maximize else 'smallest'} {settings.monitor} at {settings.at}",
-        "early stopping": settings.rule,
-        "halving": settings.halving and f"{settings.halving} of {count} trials and {settings.seeds} seeds",
-        "keep": settings.keep,
-        "predictions": settings.predictions,
-        "mode": f"{settings.mode}, width {settings.width}",
-        "mesh": settings.mesh and dict(settings.mesh.shape),
-    }
-    space = {f"space: {name}": repr(dimension) for name, dimension in settings.space.dimensions.items()}
-    return space | {name: str(value) for name, value in options.items()}
-
-
-def _program_identity(settings: Settings, configuration: Configuration) -> dict[str, str]:
-    program = settings.program(configuration)
-    made = program.build({name: jnp.asarray(value) for name, value in settings.traced(configuration).items()})
-    place = Place(settings.traced(configuration), *(np.int32(0) for _ in range(3)))
-    lane = jax.eval_shape(program.start, settings.key, place, settings.table)
-    options = {"augment": made.augment, "batch size": program.batch_size, "optimizer": show_specs(lane.opt_state)}
-    return identify(made.objective, None, **options)
-
-
-def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str]) -> None:
+def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str], resume: str) -> None:
     """Take in what the folder has."""
     settings = made.settings
     groups = {made.label(trial): trial for trial in reversed(range(len(made.configurations)))}
-    programs = {label: _program_identity(settings, made.configurations[trial]) for label, trial in groups.items()}
-    made.chosen = folder.begin(identity, programs)
+    programs = {label: made.identity(trial) for label, trial in groups.items()}
+    made.chosen = folder.begin(identity, programs, resume)
     folder.configurations()
     write_configurations(made, folder)
     wants = settings.keep == "all" or settings.predictions
@@ -97,7 +57,7 @@ def _forget(made: Study) -> None:
 def _like(made: Study, run_id: RunId) -> Any:
     """The state of a run, as NumPy arrays without memory."""
     settings, configuration = made.settings, made.configurations[run_id.trial]
-    place = Place(settings.traced(configuration), *(np.int32(0) for _ in range(3)))
+    place = example(settings, configuration)
     start = lambda: jax.tree.map(bare, settings.program(configuration).start(settings.key, place, settings.table))
     return jax.tree.map(lambda spec: np.broadcast_to(np.zeros((), spec.dtype), spec.shape), jax.eval_shape(start))
 

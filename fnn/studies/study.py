@@ -16,8 +16,9 @@ from fnn.core.keys import check_key
 from fnn.studies.conduct import Study
 from fnn.studies.configurations import Configuration, as_space
 from fnn.studies.folder import StudyFolder
-from fnn.studies.going_on import go_on, identity_of, write_configurations
+from fnn.studies.going_on import go_on, write_configurations
 from fnn.studies.halving import Halving
+from fnn.studies.identity import identity_of
 from fnn.studies.progress import StudyProgress
 from fnn.studies.result import StudyResult, in_order, many
 from fnn.studies.runs import OVER
@@ -53,6 +54,7 @@ def study(
     width: int | Literal["auto"] = "auto",
     mesh: Mesh | None = None,
     folder: str | Path | None = None,
+    resume: Literal["strict", "warn"] = "strict",
     progress: bool = True,
 ) -> StudyResult:
     """Train many configurations, seeds and folds as few compiled programs.
@@ -96,6 +98,9 @@ def study(
         width: How many runs side by side. ``"auto"``: as many as are fast and fit the memory.
         mesh: Devices to spread the runs over, along its first axis.
         folder: Where to write configurations, measurements, networks and what is in the middle.
+        resume: What to do where the folder's runs were trained by another program: ``"strict"`` raises, ``"warn"``
+            warns and continues. Programs are compared by what they compute: a renamed function is the same, a changed
+            constant is not. Other data, folds, options, spaces or trees of parameters always raise.
         progress: Whether to show remarks and a bar (on a terminal).
 
     Returns:
@@ -103,7 +108,7 @@ def study(
 
     Raises:
         ValueError: when an argument is not as described, or the trial cannot be compiled.
-        MisfitError: when the folder holds another study; it says what differs.
+        MisfitError: when the folder holds another study, or runs of another program; it says what differs.
         SystemExit: on SIGTERM, with status 143; with ``folder`` all is saved first.
         KeyboardInterrupt: on Ctrl-C before anything is measured.
 
@@ -129,6 +134,8 @@ def study(
         raise ValueError(f"keep is a number of trials or 'all', got {keep!r}")
     if mode not in ("auto", "vmap", "loop") or (mode == "loop" and (mesh is not None or width not in (1, "auto"))):
         raise ValueError(f"mode is 'auto', 'vmap' or 'loop' (of width 1, on one device), got {mode!r}")
+    if resume not in ("strict", "warn"):
+        raise ValueError(f"resume is 'strict' or 'warn', got {resume!r}")
     if width != "auto" and (not isinstance(width, int) or width < 1):
         raise ValueError(f"width is a positive number of runs or 'auto', got {width!r}")
     draws = [*np.asarray(jax.random.key_data(key)).ravel().tolist(), zlib.crc32(b"study")]
@@ -172,7 +179,7 @@ def study(
                 check_trials(settings, configurations)
                 _announce(made)
                 if opened is not None:
-                    go_on(made, opened, identity_of(settings, folds_name, count))
+                    go_on(made, opened, identity_of(settings, folds_name, count), resume)
                 whole = _conduct(made, count)
             if not whole:
                 over = sum(run.status in OVER for run in made.runs.values())

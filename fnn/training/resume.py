@@ -147,7 +147,7 @@ class Identity:
             yield batch
 
     def _judge(self, now: Mapping[str, str], then: Mapping[str, str]) -> None:
-        rows = [row for row in _differences(now, then) if row[0] != "traced by"]
+        rows = [row for row in differences(now, then) if row[0] != "traced by"]
         if "program" not in now or now["program"] == then.get("program"):  # what it describes says no more
             rows = [row for row in rows if not _is_traced(row[0])]
         if self.mode == "strict" or any(row[0] in DATA for row in rows):
@@ -165,7 +165,7 @@ class Identity:
 
 def compare(folder: Path, now: Mapping[str, str], then: Mapping[str, str], kind: str = "run") -> None:
     """Refuse to resume what another run or study wrote, and say what differs."""
-    _refuse(folder, _differences(now, then), kind)
+    _refuse(folder, differences(now, then), kind)
 
 
 def _is_traced(name: str) -> bool:
@@ -173,7 +173,8 @@ def _is_traced(name: str) -> bool:
     return name in TRACED or name.split("/")[0] == "network"
 
 
-def _differences(now: Mapping[str, str], then: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def differences(now: Mapping[str, str], then: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """The texts that differ, with their names, long ones around the place where they do."""
     rows = [(name, *_shorten(now.get(name, "-"), then.get(name, "-"))) for name in {**now, **then}]
     return [row for row in rows if row[1] != row[2]]
 

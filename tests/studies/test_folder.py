@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from safetensors.numpy import load_file
 
@@ -124,7 +127,7 @@ def test_values_that_are_not_finite_are_plain_json(tmp_path):
         ({"folds": 3}, "folds"),
         ({"data": (X + 1, Y)}, "data"),
         ({"at": "last"}, "compared"),
-        ({"key": __import__("jax").random.key(5)}, "key"),
+        ({"key": jax.random.key(5)}, "key"),
         ({"space": [{"learning_rate": 0.5}] * 3}, "space"),
     ],
 )
@@ -134,6 +137,59 @@ def test_another_study_is_refused_with_what_differs(tmp_path, changes, name):
     with pytest.raises(fnn.MisfitError, match=name):
         study(**{"space": RATES, **changes}, folder=tmp_path)
     assert (tmp_path / "runs.jsonl").read_text() == before
+
+
+def trial_with(factor, name="loss", activation=jnp.tanh, width=4, metric="error"):
+    """A trial whose loss has a constant, and a name of its own."""
+
+    def loss(y, target):
+        return factor * (y - target) ** 2
+
+    loss.__qualname__ = loss.__name__ = name
+
+    def trial_of(hp):
+        net = fnn.serial(fnn.dense(width), activation, fnn.dense(1))
+        objective = fnn.supervised(net, loss, metrics={metric: fnn.absolute_error})
+        return net, objective, optax.sgd(hp["learning_rate"])
+
+    return trial_of
+
+
+OTHERS = {
+    "constant": {"factor": 2.0},
+    "activation": {"factor": 1.0, "activation": jax.nn.relu},
+    "metric": {"factor": 1.0, "metric": "mistake"},
+}
+
+
+@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
+def test_a_program_that_changed_is_refused_unless_the_user_insists(tmp_path, changes):
+    """Studies were compared by names: with another constant in the loss, old and new runs were mixed in silence."""
+    options = {"trial": trial_with(**changes), "folder": tmp_path, "trials": 3}
+    old = study(SPACE, trial=trial_with(1.0), folder=tmp_path, trials=2)
+    with pytest.raises(
+        fnn.MisfitError, match=r"another program(.|\n)*program +[0-9a-f]{12} +[0-9a-f]{12}(.|\n)*'warn'"
+    ):
+        study(SPACE, **options)
+    with pytest.warns(fnn.CheckpointWarning, match="another program"):
+        mixed = study(SPACE, **options, resume="warn")
+    same(mixed, old)
+    assert mixed.runs[-1].measured == study(SPACE, **options | {"folder": None}).runs[-1].measured
+    study(SPACE, **options)  # the new program is the study's now
+
+
+def test_a_renamed_function_is_the_same_study(tmp_path):
+    """A study whose loss was renamed did not resume."""
+    before = study(trial=trial_with(1.0), folder=tmp_path)
+    after = study(trial=trial_with(1.0, name="renamed"), folder=tmp_path)
+    same(before, after)
+    assert "6 runs are finished" in after.remarks[1]
+
+
+def test_networks_of_other_shapes_are_refused_in_any_case(tmp_path):
+    study(trial=trial_with(1.0), folder=tmp_path)
+    with pytest.raises(fnn.MisfitError, match="parameters"):
+        study(trial=trial_with(1.0, width=5), folder=tmp_path, resume="warn")
 
 
 @pytest.fixture(scope="module")
