@@ -10,6 +10,7 @@ from fnn.core.layer import Layer
 from fnn.core.leaf import layer
 from fnn.layers.dense import dense
 from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.dtypes import widen
 from fnn.wire import wire
 from fnn.wrappers import ensemble
 
@@ -63,18 +64,19 @@ def experts(expert: Layer, size: int, *, top: int = 2, capacity: float = 1.25, b
 
     def forward(f: Any, x: jax.Array) -> jax.Array:
         check_floating(x)
-        steps = x.reshape(-1, x.shape[-1])
+        steps = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         room = max(1, math.ceil(len(steps) * top * capacity / size))
-        scores = f.router(steps.astype(jnp.float32))
+        scores = f.router(widen(steps))
         best, chosen = jax.lax.top_k(scores, top)
         f.balance(scores, chosen)
         place, fits = _places(chosen, size, room)
         rows = jnp.broadcast_to(steps[:, None], (*chosen.shape, x.shape[-1]))
         taken = jnp.zeros((size * room, x.shape[-1]), x.dtype)
         taken = taken.at[jnp.where(fits, place, size * room)].set(rows, mode="drop")
-        y = f.experts(taken.reshape(size, room, -1)).reshape(size * room, -1)
+        y = f.experts(taken.reshape(size, room, -1)).reshape(size * room, x.shape[-1])
         weights = jnp.where(fits, jax.nn.softmax(best, -1), 0).astype(x.dtype)
-        return jnp.einsum("nk,nkf->nf", weights, y[jnp.where(fits, place, 0)]).reshape(x.shape)
+        rows = y.at[jnp.where(fits, place, size * room)].get(mode="fill", fill_value=0)
+        return jnp.einsum("nk,nkf->nf", weights, rows).reshape(x.shape)
 
     return wire(
         forward,
@@ -101,8 +103,10 @@ def _balance(size: int, weight: Any) -> Layer:
         return {}, {"auxiliary_loss": jnp.zeros((), jnp.float32)}
 
     def apply(params: Any, state: Any, scores: jax.Array, chosen: jax.Array) -> Any:
-        probability = jnp.mean(jax.nn.softmax(scores, -1), 0)
-        often = jnp.mean(jax.nn.one_hot(chosen[:, 0], size), 0)
-        return (), {"auxiliary_loss": weight * size * jnp.sum(often * probability)}
+        steps = max(1, len(scores))  # a batch without rows has a loss of 0
+        probability = jnp.sum(jax.nn.softmax(scores, -1), 0) / steps
+        often = jnp.sum(jax.nn.one_hot(chosen[:, 0], size), 0) / steps
+        loss = weight * size * jnp.sum(often * probability)
+        return (), {"auxiliary_loss": jnp.asarray(loss, jnp.float32)}
 
     return layer(init, apply, stateful=True, name="balance")

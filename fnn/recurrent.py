@@ -74,8 +74,10 @@ def recurrent(
             fits = valid_lengths(lengths, batch, time)
             valid = jnp.arange(time)[:, None] < lengths
         steps = jnp.swapaxes(x, 0, 1)
+        if valid is not None:  # padding may hold NaN, and a gradient of 0 times NaN is NaN
+            steps = jnp.where(valid.reshape(valid.shape + (1,) * (steps.ndim - 2)), steps, 0)
         if cell.project is not None:
-            us = cell.project(params, steps.reshape(-1, *x.shape[2:]))
+            us = cell.project(params, steps.reshape(time * batch, *x.shape[2:]))
             steps = jax.tree.map(lambda u: u.reshape(time, batch, *u.shape[1:]), us)
         last, ys = recur(recurrence, params, first, steps, valid)
         y = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), ys)

@@ -316,7 +316,7 @@ def vision_transformer(
 
     def forward(f: Any, x: jax.Array) -> jax.Array:
         x = f.patches(x)
-        x = x.reshape(x.shape[0], -1, features)
+        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2], features)
         token = jnp.broadcast_to(f.token().astype(x.dtype), (x.shape[0], 1, features))
         return f.head(f.encoder(f.positions(jnp.concatenate([token, x], 1)))[:, 0])
 

@@ -13,6 +13,7 @@ from fnn.core.leaf import layer
 from fnn.ops.attend import Pattern
 from fnn.ops.checks import check_positive_int, check_range
 from fnn.ops.heads import Heads
+from fnn.ops.masks import clear_padding, reached, read_masks, spoil, zero_non_finite
 from fnn.ops.positions import Alibi, Rotary
 from fnn.ops.sequences import check_sequence
 
@@ -138,20 +139,26 @@ def attention(
 
     def run(params: Any, x: jax.Array, masks: Any, kept: Any, key: Any, train: bool) -> Any:
         start = 0 if kept is None else kept["position"]
+        batch, time = x.shape[:2]
+        pattern = Pattern(start, causal, window, slopes)
+        biases, legal = read_masks(masks, (batch, heads, time, time if cache is None else cache))
+        wrong = None
+        if biases or causal or window is not None:  # a step that is not finite stays hidden from those that do not see it
+            x, wrong = zero_non_finite(clear_padding(x, masks))
         query, keys, values = parts.project(params, x, x)
         if isinstance(positions, Rotary):
             query, keys = positions.turn(query, start), positions.turn(keys, start)
         if kept is not None and cache is not None:
-            time = x.shape[1]
             if time > cache:
                 raise ValueError(f"x has {time} steps and the cache has room for {cache}; pass cache={time} or more")
             place = (0, 0, start, 0)
+            keys, wrong = jnp.where(jnp.expand_dims(wrong, (1, 3)), jnp.nan, keys), None
             keys = jax.lax.dynamic_update_slice(kept["key"], keys.astype(kept["key"].dtype), place)
             values = jax.lax.dynamic_update_slice(kept["value"], values.astype(kept["value"].dtype), place)
             kept = {"key": keys, "value": values, "position": start + time}
             keys, values = keys.astype(x.dtype), values.astype(x.dtype)
-        pattern = Pattern(start, causal, window, slopes)
-        y = parts.attend(params, query, keys, values, masks, pattern, rate, key if train else None)
+        y = parts.attend(params, query, keys, values, biases, pattern, rate, key if train else None)
+        y = spoil(y, None if wrong is None else wrong | reached(wrong, biases, pattern, time), legal)
         return (y, None) if kept is None else (jnp.where(kept["position"] <= cache, y, jnp.nan), {"cache": kept})
 
     return _lift("attention", init, run, rate, cache is not None)
@@ -227,9 +234,15 @@ def cross_attention(
 
     def run(params: Any, x: jax.Array, rest: Any, kept: Any, key: Any, train: bool) -> Any:
         memory, *masks = rest
+        (batch, time), length = x.shape[:2], memory.shape[1]
+        biases, legal = read_masks(masks, (batch, heads, time, length))
+        wrong = None
+        if biases:
+            (x, rows), (memory, wrong_keys) = zero_non_finite(x), zero_non_finite(memory)
+            wrong = rows | reached(wrong_keys, biases, Pattern(), time)
         query, keys, values = parts.project(params, x, memory)
-        drop_key = key if train else None
-        return parts.attend(params, query, keys, values, masks, Pattern(), rate, drop_key), None
+        y = parts.attend(params, query, keys, values, biases, Pattern(), rate, key if train else None)
+        return spoil(y, wrong, legal), None
 
     return _lift("cross_attention", init, run, rate, False)
 

@@ -49,8 +49,8 @@ def batch_norm(
 
         - x: ``(batch, *space, channels)``, floating; ``(channels,)`` too where ``axis_name`` maps over the batch
         - mask: optional second input, ``(batch,)`` or ``(batch, *space)``: bools or weights of the examples in the
-          statistics of training. With 0 an example is normalised but not counted. Where nothing counts, the running
-          statistics stay
+          statistics of training. With 0 an example is normalised but not counted, and NaN and infinities in it are
+          read as 0. Where nothing counts, the running statistics stay
         - y: the shape and dtype of x
         - params: ``scale (channels,)``, ``bias (channels,)``
         - state: ``mean (channels,)``, ``var (channels,)``, float32
@@ -83,13 +83,14 @@ def batch_norm(
         return params, {"mean": jnp.zeros(shape, jnp.float32), "var": jnp.ones(shape, jnp.float32)}
 
     def apply(params: Any, state: Any, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> tuple[Any, Any]:
+        weight = None
+        if mask is not None:
+            weight = mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+            x = jnp.where((weight == 0) & ~jnp.isfinite(x), 0, x)
         if train:
-            weight = (
-                None if mask is None else mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
-            )
             y, *statistics = standardize(x, tuple(range(x.ndim - 1)), epsilon, weight, axis_name)
             mean, var = (values.reshape(-1) for values in statistics)
-            counted = True if weight is None else _any(weight, axis_name)
+            counted = math.prod(x.shape[:-1]) > 0 if weight is None else _any(weight, axis_name)
 
             def move(running: jax.Array, batch: jax.Array) -> jax.Array:
                 moved = (momentum * running + (1 - momentum) * batch).astype(running.dtype)

@@ -73,6 +73,6 @@ def embedding(
         return {"embedding": embedding_init(fold(key, "embedding"), (vocabulary, features), dtype)}
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        return params["embedding"].at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        return jnp.asarray(params["embedding"]).at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     return layer(init, apply)

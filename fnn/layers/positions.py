@@ -94,7 +94,7 @@ def sinusoidal_positions(*, cache: bool = False) -> Layer:
     """
 
     def rows(params: Any, x: jax.Array, start: Any) -> jax.Array:
-        return sinusoids(start, x.shape[1], x.shape[2]).astype(x.dtype)
+        return sinusoids(start, x)
 
     return _added("sinusoidal_positions", None, rows, cache)
 

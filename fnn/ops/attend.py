@@ -59,7 +59,7 @@ def attend(
 ) -> jax.Array:
     """Scaled dot-product attention, in memory linear in the length of long sequences.
 
-    Scores and their softmax are float32. Where there are more than 2**26 scores, they are made and
+    Scores and their softmax are float32, or float64 for float64 inputs. Where there are more than 2**26 scores, they are made and
     dropped in chunks of queries, and made again for the gradient.
 
     Args:
@@ -92,7 +92,7 @@ def attend(
     else:
         size = max(1, CHUNK // (batch * heads * keys))
         y = jnp.concatenate([_chunked(part, own, rate, size) for part, own in _parts(inputs, pattern)], -2)
-    return y.reshape(batch, heads, queries, -1)
+    return y.reshape(batch, heads, queries, value.shape[-1])
 
 
 class _Inputs(NamedTuple):
@@ -168,22 +168,23 @@ def _rows(inputs: _Inputs, pattern: Pattern, rate: Any) -> jax.Array:
     batch, kv_heads, groups, queries, features = query.shape
     keys = key.shape[-2]
     flat = query.reshape(batch, kv_heads, groups * queries, features)
-    scores = jnp.einsum("bhqd,bhkd->bhqk", flat, key, preferred_element_type=jnp.float32)
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", flat, key, preferred_element_type=dtype)
     scores = scores.reshape(batch, kv_heads, groups, queries, keys)
     distances = pattern.distances(queries, keys)
     if pattern.slopes is not None:
-        slopes = jnp.asarray(pattern.slopes, jnp.float32).reshape(kv_heads, groups, 1, 1)
+        slopes = jnp.asarray(pattern.slopes, dtype).reshape(kv_heads, groups, 1, 1)
         scores = scores - slopes * jnp.abs(distances)
     seen = [pattern.seen(distances)]
     for bias in biases:
         shown = bias if bias.dtype == bool else bias > -jnp.inf
         seen.append(shown)
-        scores = scores if bias.dtype == bool else scores + jnp.where(shown, bias, 0).astype(jnp.float32)
+        scores = scores if bias.dtype == bool else scores + jnp.where(shown, bias, 0).astype(dtype)
     weights = _softmax(scores, [one for one in seen if one is not None], bool(biases)).astype(value.dtype)
     if drop_key is not None:
         weights = drop(weights, rate, drop_key, weights.shape)
-    y = jnp.einsum("bhqk,bhkd->bhqd", weights.reshape(batch, kv_heads, -1, keys), value)
-    return y.reshape(batch, kv_heads, groups, queries, -1)
+    y = jnp.einsum("bhqk,bhkd->bhqd", weights.reshape(batch, kv_heads, groups * queries, keys), value)
+    return y.reshape(batch, kv_heads, groups, queries, value.shape[-1])
 
 
 def _softmax(scores: jax.Array, seen: Sequence[jax.Array], may_be_empty: bool) -> jax.Array:

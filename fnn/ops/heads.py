@@ -1,6 +1,6 @@
-"""The parameters of attention, by head, and the masks it is given."""
+"""The parameters of attention, by head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ from fnn.ops.checks import check_floating, check_positive_int
 from fnn.ops.cudnn import cudnn_attend, uses_cudnn
 from fnn.ops.linear import linear
 from fnn.ops.normalize import affine, unit_square
-from fnn.ops.sequences import valid_lengths
 
 PARTS = ("query", "key", "value", "out")
 
@@ -87,7 +86,7 @@ class Heads:
             ]
 
         def by_head(name: str, y: jax.Array, heads: int) -> jax.Array:
-            y = y.reshape(*y.shape[:2], heads, -1)
+            y = y.reshape(*y.shape[:2], heads, y.shape[-1] // heads)
             if self.norm and name != "value":
                 y = affine(unit_square(y, 1e-6), params[f"{name}_scale"], None, x.dtype)
             return y.transpose(0, 2, 1, 3)
@@ -96,34 +95,12 @@ class Heads:
         return query, key, value
 
     def attend(
-        self, params: Any, query: jax.Array, key: jax.Array, value: jax.Array, masks: Any, pattern: Pattern,
-        rate: Any, drop_key: jax.Array | None,
+        self, params: Any, query: jax.Array, key: jax.Array, value: jax.Array, biases: Sequence[jax.Array],
+        pattern: Pattern, rate: Any, drop_key: jax.Array | None,
     ) -> jax.Array:  # fmt: skip
         """Attend, and join the heads to ``(batch, time, features)``."""
         batch, heads, time, _ = query.shape
-        biases, valid = read_masks(masks, (batch, heads, time, key.shape[2]))
         function = cudnn_attend if uses_cudnn(self.implementation, query, pattern, drop_key) else attend
         y = function(query, key, value, *biases, pattern=pattern, scale=self.scale, rate=rate, drop_key=drop_key)
-        y = y.transpose(0, 2, 1, 3).reshape(batch, time, -1)
-        y = linear(y, params["out_kernel"], params.get("out_bias"))
-        return y if valid is None else jnp.where(valid[:, None, None], y, jnp.nan)
-
-
-def read_masks(masks: Any, wanted: tuple[int, int, int, int]) -> tuple[list[jax.Array], jax.Array | None]:
-    """Give every mask the axes ``(batch, heads, queries, keys)``; and say which examples have lengths that fit."""
-    batch, _, _, keys = wanted
-    found, valid = [], None
-    for mask in masks:
-        if jnp.issubdtype(mask.dtype, jnp.integer):
-            valid = valid_lengths(mask, batch, keys)
-            found.append((jnp.arange(keys) < mask[:, None])[:, None, None])
-            continue
-        axes = {2: (1, 2), 3: (1,), 4: ()}.get(mask.ndim)
-        grown = mask if axes is None else jnp.expand_dims(mask, axes)
-        if axes is None or any(have not in (1, want) for have, want in zip(grown.shape, wanted)):
-            raise ValueError(
-                f"a mask has shape {mask.shape}, wanted (batch, keys), (batch, queries, keys) or (batch, heads, "
-                f"queries, keys), each axis of {wanted} or 1"
-            )
-        found.append(grown)
-    return found, valid
+        y = y.transpose(0, 2, 1, 3).reshape(batch, time, heads * value.shape[-1])
+        return linear(y, params["out_kernel"], params.get("out_bias"))

@@ -1,5 +1,7 @@
 """The product that dense layers, gated units and projections share."""
 
+import math
+
 import jax
 
 from fnn.ops.checks import check_floating
@@ -25,7 +27,7 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
             f"x has {x.shape[-1]} features on its last axis and the kernel was made for {kernel.shape[0]}; "
             "pass inputs like those that init saw"
         )
-    flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+    flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim > 2 else x
     y = flat @ kernel.astype(x.dtype)
     if bias is not None:
         y = y + bias.astype(x.dtype)

@@ -59,11 +59,10 @@ class Rotary:
 
     def turn(self, x: jax.Array, start: Any = 0) -> jax.Array:
         """Turn ``(..., time, features)``, whose first row stands at position ``start``."""
-        size = self.size(x.shape[-1])
-        powers = jnp.arange(0, size, 2, dtype=jnp.float32) / size
-        frequencies = jnp.asarray(self.base, jnp.float32) ** -powers
+        size, dtype = self.size(x.shape[-1]), jnp.promote_types(x.dtype, jnp.float32)
+        frequencies = jnp.asarray(self.base, dtype) ** -(jnp.arange(0, size, 2, dtype=dtype) / size)
         frequencies = frequencies if self.scaling is None else self.scaling(frequencies)
-        angles = (start + jnp.arange(x.shape[-2]))[:, None].astype(jnp.float32) * frequencies
+        angles = (start + jnp.arange(x.shape[-2]))[:, None].astype(dtype) * frequencies
         sine, cosine = jnp.sin(angles).astype(x.dtype), jnp.cos(angles).astype(x.dtype)
         turned, rest = x[..., :size], x[..., size:]
         if self.interleaved:
@@ -92,14 +91,17 @@ class Alibi:
     """
 
     def slopes(self, heads: int) -> np.ndarray:
-        """The slope of each head, ``(heads,)`` float32; for heads that are no power of two as in the authors' code."""
+        """The slope of each head, ``(heads,)``; for heads that are no power of two as in the authors' code."""
         whole = 2 ** int(math.log2(heads))
         powers = lambda count: 2.0 ** (-8.0 * np.arange(1, count + 1) / count)
-        return np.concatenate([powers(whole), powers(2 * whole)[::2][: heads - whole]]).astype(np.float32)
+        return np.concatenate([powers(whole), powers(2 * whole)[::2][: heads - whole]])
 
 
-def sinusoids(start: Any, time: int, features: int) -> jax.Array:
-    """Sines of the position at geometric wavelengths, and the cosines after them: ``(time, features)`` float32."""
-    frequencies = 10_000.0 ** (-jnp.arange(0, features, 2, dtype=jnp.float32) / features)
-    angles = (start + jnp.arange(time))[:, None].astype(jnp.float32) * frequencies
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(time, -1)[:, :features]
+def sinusoids(start: Any, x: jax.Array) -> jax.Array:
+    """Sines and cosines of the position at geometric wavelengths, for ``x (batch, time, features)``."""
+    _, time, features = x.shape
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    frequencies = 10_000.0 ** (-jnp.arange(0, features, 2, dtype=dtype) / features)
+    angles = (start + jnp.arange(time))[:, None].astype(dtype) * frequencies
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
+    return pairs.reshape(time, 2 * frequencies.size)[:, :features].astype(x.dtype)

@@ -15,8 +15,8 @@ def check_sequence(x: Any, what: str = "x") -> None:
         )
 
 
-def valid_lengths(lengths: Any, batch: int, time: int) -> jax.Array:
-    """Check lengths of sequences, ``(batch,)``; which of them lie in ``[0, time]``, where they are traced.
+def valid_lengths(lengths: Any, batch: int, time: int) -> jax.Array | None:
+    """Check lengths of sequences, ``(batch,)``; which of them lie in ``[0, time]``, or None where they are concrete.
 
     Raises:
         ValueError: when they are concrete and one does not.
@@ -29,4 +29,4 @@ def valid_lengths(lengths: Any, batch: int, time: int) -> jax.Array:
         return (lengths >= 0) & (lengths <= time)
     if wrong := found[(found < 0) | (found > time)].tolist():
         raise ValueError(f"lengths hold {wrong[0]}, and the time axis has {time} steps; cut them to 0 to {time}")
-    return jnp.ones((batch,), bool)
+    return None
