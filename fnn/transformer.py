@@ -17,6 +17,7 @@ from fnn.layers.feed_forward import feed_forward
 from fnn.layers.norm import layer_norm
 from fnn.layers.positions import learned_positions
 from fnn.ops.linear import linear
+from fnn.ops.masks import clear_padding
 from fnn.wire import wire
 from fnn.wrappers import stack
 
@@ -46,7 +47,8 @@ def transformer_block(
         A layer with the children ``attention``, ``attention_norm``, ``feed_forward`` and, unless parallel,
         ``feed_forward_norm``.
 
-        - x: ``(batch, time, features)``; then masks, as in `fnn.attention`
+        - x: ``(batch, time, features)``; then masks, as in `fnn.attention`. Steps that they hide from all others are
+          read as zeros where they are not finite, so that padding spoils no gradient
         - y: the shape of x
 
     Raises:
@@ -72,6 +74,7 @@ def transformer_block(
     children |= {} if rate is None else {"drop": dropout(rate)}
 
     def forward(f: Any, x: jax.Array, *masks: Any) -> jax.Array:
+        x = clear_padding(x, masks)
         drop = (lambda x: x) if rate is None else f.drop
         if order == "parallel":
             h = f.attention_norm(x)

@@ -72,3 +72,11 @@ def test_bad_options_are_told() -> None:
         fnn.experts(fnn.feed_forward(4), 2, top=3)
     with pytest.raises(ValueError, match="capacity"):
         fnn.experts(fnn.feed_forward(4), 2, capacity=0)
+
+
+def test_nan_in_a_step_reaches_no_other_step(key: jax.Array) -> None:
+    # Steps without room in an expert multiplied the first row of its results by 0.
+    net = fnn.experts(fnn.feed_forward(6), 2, top=1, capacity=0.5)
+    params, state = net.init(key, x)
+    wrong = jnp.asarray(x).at[0, 0].set(jnp.nan)
+    assert np.isnan(net.apply(params, state, wrong)[0]).any(-1).sum() == 1

@@ -122,6 +122,30 @@ def a_pool_that_reflects() -> None:
 # Sequences, attention and normalisation.
 
 
+SEQUENCE = np.ones((2, 3, 4), np.float32)
+ATTENTION = fnn.attention(2)
+KEPT = np.array([[1, 1, 1], [1, 1, 0]])
+
+
+@mistake(
+    fnn.LayerError,
+    "integers are lengths, wanted shape (2,), got int32[2, 3]; for a mask pass booleans, "
+    "mask.astype(bool), True where a key may be attended",
+)
+def a_mask_of_integers() -> None:
+    ATTENTION.init(KEY, SEQUENCE, KEPT)
+
+
+@mistake(
+    fnn.LayerError,
+    "a float mask is added to the scores, and this one consists of zeros and ones; pass booleans, "
+    "mask.astype(bool), True where a key may be attended",
+)
+def a_mask_of_floats() -> None:
+    params, state = ATTENTION.init(KEY, SEQUENCE)
+    ATTENTION.apply(params, state, SEQUENCE, KEPT.astype(np.float32))
+
+
 # Training: objectives, steps, optimizers and labels.
 
 

@@ -200,3 +200,22 @@ def test_traced_lengths_that_do_not_fit_give_nan_and_nothing_else_does(key: jax.
     assert np.isnan(y[1]).all()
     assert np.isfinite(y[0]).all()
     assert np.isfinite(y[2]).all()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "bidirectional", "conv_lstm"])
+def test_nan_beyond_the_lengths_reaches_nothing(kind: str, key: jax.Array) -> None:
+    # y and the loss were finite, and every gradient was NaN: ids that are padded with -1 are NaN when embedded.
+    nets = {
+        **{name: make(SIZE) for name, make in KINDS.items()},
+        "bidirectional": fnn.bidirectional(fnn.gru_cell(SIZE)), "conv_lstm": fnn.conv_lstm(2, (3,)),
+    }  # fmt: skip
+    net, xs = nets[kind], jnp.asarray(x[..., None] if kind == "conv_lstm" else x)
+    params, _ = net.init(key, xs, LENGTHS)
+    padding = (np.arange(TIME) >= LENGTHS[:, None]).reshape(BATCH, TIME, *(1,) * (xs.ndim - 2))
+
+    @jax.jit
+    def run(params: Any, xs: Any) -> Any:
+        loss = lambda params, xs: jnp.sum(jnp.sin(net.apply(params, {}, xs, LENGTHS)[0]))
+        return jax.value_and_grad(loss, (0, 1))(params, xs)
+
+    chex.assert_trees_all_equal(run(params, jnp.where(padding, jnp.nan, xs)), run(params, xs))

@@ -107,6 +107,23 @@ def test_no_step_sees_a_later_one(key: jax.Array) -> None:
         np.testing.assert_array_equal(np.asarray(moved).any((0, 2)), np.arange(TIME) >= step)
 
 
+def test_padding_that_is_nan_spoils_no_gradient(key: jax.Array) -> None:
+    # Ids that are padded with -1 are NaN when embedded: the gradients of norms and feed-forward parts were NaN.
+    ids, lengths = np.array([[1, 2, 3, 4], [5, 6, 0, 0]]), np.array([4, 2])
+    net = fnn.language_model(7, FEATURES, fnn.encoder(2, HEADS, HIDDEN), positions=fnn.learned_positions(4))
+    params, _ = net.init(key, ids, lengths)
+    inside = (np.arange(4) < lengths[:, None])[..., None]
+
+    @jax.jit
+    def run(params: Any, ids: Any) -> Any:
+        loss = lambda params: jnp.sum(jnp.sin(jnp.where(inside, net.apply(params, {}, ids, lengths)[0], 0)))
+        return jax.value_and_grad(loss)(params)
+
+    wanted = run(params, ids)
+    for got, leaf in zip(*map(jax.tree.leaves, (run(params, np.where(inside[..., 0], ids, -1)), wanted))):
+        np.testing.assert_allclose(got, leaf, atol=1e-5)
+
+
 def test_the_program_does_not_grow_with_depth(key: jax.Array) -> None:
     def size(blocks: int) -> int:
         net = fnn.language_model(11, FEATURES, fnn.encoder(blocks, HEADS, HIDDEN, causal=True))

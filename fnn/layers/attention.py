@@ -40,17 +40,21 @@ def attention(
     """Let every step of a sequence take what it needs from all of them.
 
     Each head makes a query, a key and a value of every step; a step gets the mean of the values, weighted by the
-    softmax of the products of its query with their keys. Softmax and scores are float32. Memory is linear in the
-    length: where the scores of all pairs would be many, they are made in chunks, and again for the gradient.
+    softmax of the products of its query with their keys. Softmax and scores are float32, or float64 for float64 inputs.
+    Memory is linear in the length: where the scores of all pairs would be many, they are made in chunks, and again for
+    the gradient.
 
-    Inputs after the first restrict or move the attention, each in its own way, and any number of them:
+    Inputs after the first are masks, any number of them, which act together:
 
-    - bools, True where a key may be seen: ``(batch, keys)``, ``(batch, queries, keys)`` or
+    - booleans, True where a key may be attended: ``(batch, keys)``, ``(batch, queries, keys)`` or
       ``(batch, heads, queries, keys)``, each axis of its size or 1;
-    - floats of the same shapes, which are added to the scores; ``-inf`` hides a key;
-    - integers ``(batch,)``: how many steps of each sequence there are; keys after them are hidden.
+    - floats of the same shapes, which are added to the scores; ``-inf`` hides a key. Zeros and ones are a boolean mask
+      of the wrong dtype: an error where the values are concrete, and NaN in all of y where they are traced;
+    - integers ``(batch,)``: the length of each sequence; keys after it are hidden. Lengths out of range are an error
+      where they are concrete, and NaN for their examples where they are traced.
 
-    A query that sees no key gets zeros (and the bias of the output). With ``cache`` the keys and values of earlier
+    A query that sees no key gets zeros (and the bias of the output). A step that is not finite makes those queries NaN
+    that see it and changes no other, in values and gradients. With ``cache`` the keys and values of earlier
     calls are kept in state, so that a sequence may come in pieces: its parameters are those of the same layer without
     a cache, its state comes from `fnn.init_state`, and steps beyond the cache give NaN. It is not trained.
 
@@ -89,7 +93,10 @@ def attention(
     Raises:
         ValueError: when ``kv_heads`` does not divide ``heads``, or there is a cache and not ``causal``.
         LayerError: at init, when x is no batch of sequences, the heads do not divide its features, the sequence is
-            longer than the cache, or a mask does not fit.
+            longer than the cache, or a mask does not fit; in apply, when a concrete mask has wrong values.
+
+    Note:
+        In PyTorch's ``nn.MultiheadAttention`` True hides a key: pass ``~key_padding_mask`` and ``~attn_mask`` here.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -143,7 +150,7 @@ def attention(
         pattern = Pattern(start, causal, window, slopes)
         biases, legal = read_masks(masks, (batch, heads, time, time if cache is None else cache))
         wrong = None
-        if biases or causal or window is not None:  # a step that is not finite stays hidden from those that do not see it
+        if biases or causal or window is not None:  # else every step sees every other one
             x, wrong = zero_non_finite(clear_padding(x, masks))
         query, keys, values = parts.project(params, x, x)
         if isinstance(positions, Rotary):
@@ -152,14 +159,15 @@ def attention(
             if time > cache:
                 raise ValueError(f"x has {time} steps and the cache has room for {cache}; pass cache={time} or more")
             place = (0, 0, start, 0)
-            keys, wrong = jnp.where(jnp.expand_dims(wrong, (1, 3)), jnp.nan, keys), None
+            keys = keys if wrong is None else jnp.where(wrong[:, None, :, None], jnp.nan, keys)
             keys = jax.lax.dynamic_update_slice(kept["key"], keys.astype(kept["key"].dtype), place)
             values = jax.lax.dynamic_update_slice(kept["value"], values.astype(kept["value"].dtype), place)
             kept = {"key": keys, "value": values, "position": start + time}
             keys, values = keys.astype(x.dtype), values.astype(x.dtype)
         y = parts.attend(params, query, keys, values, biases, pattern, rate, key if train else None)
-        y = spoil(y, None if wrong is None else wrong | reached(wrong, biases, pattern, time), legal)
-        return (y, None) if kept is None else (jnp.where(kept["position"] <= cache, y, jnp.nan), {"cache": kept})
+        if kept is not None:
+            return spoil(jnp.where(kept["position"] <= cache, y, jnp.nan), None, legal), {"cache": kept}
+        return spoil(y, None if wrong is None else wrong | reached(wrong, biases, pattern, time), legal), None
 
     return _lift("attention", init, run, rate, cache is not None)
 
@@ -181,7 +189,8 @@ def cross_attention(
 ) -> Layer:
     """Let every step of a sequence take what it needs from another sequence.
 
-    It is `attention` whose keys and values are made from the second input. Inputs after the second are masks, as there.
+    It is `attention` whose keys and values are made from the second input. Inputs after the second are masks, as there:
+    booleans are True where a key may be attended.
 
     Args:
         heads: How many queries each step makes.

@@ -59,8 +59,8 @@ def attend(
 ) -> jax.Array:
     """Scaled dot-product attention, in memory linear in the length of long sequences.
 
-    Scores and their softmax are float32, or float64 for float64 inputs. Where there are more than 2**26 scores, they are made and
-    dropped in chunks of queries, and made again for the gradient.
+    Scores and their softmax are float32, or float64 for float64 inputs. Where there are more than 2**26 scores, they
+    are computed in chunks of queries, and again for the gradient.
 
     Args:
         query: ``(batch, heads, queries, features)``.

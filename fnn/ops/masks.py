@@ -28,7 +28,8 @@ def read_masks(masks: Sequence[Any], wanted: tuple[int, int, int, int]) -> tuple
             zeros and ones.
     """
     batch, _, _, keys = wanted
-    found, legal = [], []
+    found: list[jax.Array] = []
+    legal: list[jax.Array | None] = []
     for mask in masks:
         if jnp.issubdtype(mask.dtype, jnp.integer):
             if mask.shape != (batch,):
@@ -49,8 +50,8 @@ def read_masks(masks: Sequence[Any], wanted: tuple[int, int, int, int]) -> tuple
         if mask.dtype != bool:
             legal.append(_is_additive(mask))
         found.append(grown)
-    legal = [one for one in legal if one is not None]
-    return found, functools.reduce(jnp.logical_and, legal) if legal else None
+    traced = [one for one in legal if one is not None]
+    return found, functools.reduce(jnp.logical_and, traced) if traced else None
 
 
 def _is_additive(mask: jax.Array) -> jax.Array | None:

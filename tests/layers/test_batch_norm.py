@@ -170,6 +170,34 @@ def test_a_mask_that_does_not_fit_is_an_error(shape: tuple[int, ...]) -> None:
         fnn.batch_norm().init(jax.random.key(0), np.ones((4, 5, CHANNELS), np.float32), np.ones(shape))
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_nan_in_an_example_that_the_mask_leaves_out_reaches_nothing(train: bool) -> None:
+    # It was multiplied by a weight of 0: statistics, running statistics and gradients were NaN.
+    x, mask = jnp.asarray(normal(6, 4, CHANNELS)), np.array([True, False, True, True, False, True])
+    net = fnn.batch_norm()
+    params, state = trees(net, x, mask)
+
+    @jax.jit
+    def run(params: Any, x: Any) -> Any:
+        def loss(params: Any, x: Any) -> Any:
+            y, new = net.apply(params, state, x, mask, train=train)
+            return jnp.sum(jnp.sin(jnp.where(mask[:, None, None], y, 0))), (y[mask], new)
+
+        return jax.grad(loss, (0, 1), has_aux=True)(params, x)
+
+    left_out = ~mask[:, None, None]
+    close(run(params, jnp.where(left_out, jnp.inf, x)), run(params, jnp.where(left_out, 0, x)), atol=1e-6)
+
+
+def test_a_batch_without_rows_keeps_the_running_statistics() -> None:
+    # The mean of nothing is NaN, and so were the running statistics from then on.
+    net = fnn.batch_norm()
+    params, state = trees(net, normal(2, CHANNELS))
+    y, new = net.apply(params, state, jnp.zeros((0, CHANNELS)), train=True)
+    assert y.shape == (0, CHANNELS)
+    close(new, state)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_axis_name_under_vmap_is_one_big_batch(masked: bool) -> None:
     x = jnp.asarray(normal(4, 3, 5, CHANNELS))
