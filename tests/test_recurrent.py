@@ -219,3 +219,17 @@ def test_nan_beyond_the_lengths_reaches_nothing(kind: str, key: jax.Array) -> No
         return jax.value_and_grad(loss, (0, 1))(params, xs)
 
     chex.assert_trees_all_equal(run(params, jnp.where(padding, jnp.nan, xs)), run(params, xs))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_without_steps_have_no_output_and_finite_gradients(kind: str, key: jax.Array) -> None:
+    # The gradient of gru stacked an empty list.
+    net = KINDS[kind](SIZE, carry=True)
+    params, _ = net.init(key, x, CELLS[kind](SIZE).start(x[:, 0]))
+
+    def last(params: Any) -> Any:
+        y, carry = net.apply(params, {}, x[:, :0], CELLS[kind](SIZE).start(x[:, 0]))[0]
+        assert y.shape == (BATCH, 0, SIZE)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(carry))
+
+    assert not any(leaf.any() for leaf in jax.tree.leaves(jax.grad(last)(params)))

@@ -124,6 +124,17 @@ def test_padding_that_is_nan_spoils_no_gradient(key: jax.Array) -> None:
         np.testing.assert_allclose(got, leaf, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(0, 5, FEATURES), (2, 0, FEATURES)])
+def test_batches_without_rows_and_sequences_without_steps_are_taken(shape: Any, key: jax.Array) -> None:
+    # A reshape divided by zero.
+    for net in (fnn.encoder(1, HEADS, HIDDEN), fnn.encoder(1, HEADS, HIDDEN, causal=True)):
+        params, _ = net.init(key, x)
+        assert net.apply(params, {}, jnp.zeros(shape))[0].shape == shape
+    net = fnn.vision_transformer(5, FEATURES, 1, HEADS, HIDDEN, patch=(4, 4), length=6)
+    params, _ = net.init(key, jnp.zeros((2, 8, 12, 3)))
+    assert net.apply(params, {}, jnp.zeros((0, 8, 12, 3)))[0].shape == (0, 5)
+
+
 def test_the_program_does_not_grow_with_depth(key: jax.Array) -> None:
     def size(blocks: int) -> int:
         net = fnn.language_model(11, FEATURES, fnn.encoder(blocks, HEADS, HIDDEN, causal=True))

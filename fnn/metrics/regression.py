@@ -45,7 +45,9 @@ def r2() -> Metric:
         error, target = difference(y, target), widen(target)
         weight = expand(weight, target.shape[:1])
         total = jnp.sum(weight)
-        origin = jnp.where(total == 0, 0, target[jnp.argmax(weight)])  # an example that counts; padding may hold NaN
+        # An example that counts, since padding may hold NaN; 0 where none does.
+        origin = jnp.zeros(target.shape[1:], target.dtype)
+        origin = jnp.where(total == 0, 0, target[jnp.argmax(weight)]) if len(target) else origin
         across = weight.reshape(-1, *(1,) * (target.ndim - 1))
         sums = lambda values: jnp.sum(across * masked(values, across), axis=0)
         mean = sums(target - origin) / jnp.where(total == 0, 1, total)

@@ -107,6 +107,6 @@ def _mixed_jvp(recurrence: Recurrence, primals: Any, tangents: Any) -> Any:
         return out, linear(params_dot, carry_dot, us_dot + changed(out[1][1]))
 
     run = lambda params_, carry, us, more: _run(again, params_, carry, us, valid, params, more)
-    every = jax.eval_shape(lambda carry: jnp.stack([recurrence.mix(params, hidden(carry))] * time), carry)
-    out, linear = jax.linearize(run, params, carry, us, jnp.zeros(every.shape, every.dtype))
+    one = jax.eval_shape(lambda carry: recurrence.mix(params, hidden(carry)), carry)
+    out, linear = jax.linearize(run, params, carry, us, jnp.zeros((time, *one.shape), one.dtype))
     return out, linear(params_dot, carry_dot, us_dot, changed(out[1][1]))
