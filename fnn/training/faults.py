@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.training.loop import Step
+from fnn.training.objective import Supervised, split_batch, wrong_labels
 from fnn.training.step import Objective, TrainState, all_finite
 
 SHOWN = 8  # rows of a batch that a message names
@@ -18,13 +19,14 @@ class NonFiniteError(ArithmeticError):
 
     Attributes:
         step: Number of the step, counted from 0.
-        leaf: The first array that is not finite, such as ``"batch[0]"`` or ``"gradient of dense_0/kernel"``.
+        leaf: The first array that is not finite, such as ``"batch[0]"`` or ``"gradient of dense_0/kernel"``; None where
+            all were finite when the steps were repeated.
         rows: Which rows of the data were the step's batch, where `fit` has them as arrays.
         run: The state before that step: the last good one.
         history: What `fit` had recorded.
     """
 
-    def __init__(self, message: str, *, step: int, leaf: str, rows: np.ndarray | None, run: TrainState):
+    def __init__(self, message: str, *, step: int, leaf: str | None, rows: np.ndarray | None, run: TrainState):
         super().__init__(message)
         self.step, self.leaf, self.rows, self.run = step, leaf, rows, run
         self.history: dict[str, np.ndarray] = {}
@@ -41,7 +43,7 @@ def find_non_finite(
         run: The last good state.
         batches: The batches since then, each with its rows of the data.
     """
-    compiled = jax.jit(step)
+    compiled, before = jax.jit(step), run
     for batch, rows in batches:
         after, metrics = compiled(run, batch)
         if np.isfinite(metrics["loss"]) and all_finite(after.params) and not metrics.get("skipped", 0):
@@ -55,12 +57,18 @@ def find_non_finite(
             if np.isfinite(loss)
             else f"the loss of step {number} is {loss}"
         )
-        message = (
-            f"{what}; the first array that is not finite is {leaf}.{of} {_advice(leaf)} The state before this step is "
-            "in this error's `run`."
-        )
+        cause = None if leaf.startswith("batch") else _wrong_integers(objective, run, batch, rows)
+        reason = f"{cause}." if cause else f"the first array that is not finite is {leaf}."
+        advice = "" if cause else f" {_advice(leaf)}"
+        message = f"{what}; {reason}{of}{advice} The state before this step is in this error's `run`."
         return NonFiniteError(message, step=int(run.step), leaf=leaf, rows=rows, run=run)
-    raise AssertionError("the steps were finite when they were repeated")
+    message = (
+        f"a step from {int(before.step)} to {int(run.step) - 1} was not finite, but all of them were when they were "
+        "repeated one by one: something is not deterministic, such as sums on a GPU (set "
+        "XLA_FLAGS=--xla_gpu_deterministic_ops=true) or a callback, or a number is near the limit of its dtype. The "
+        "state before these steps is in this error's `run`."
+    )
+    return NonFiniteError(message, step=int(before.step), leaf=None, rows=None, run=before)
 
 
 def _some(rows: np.ndarray) -> str:
@@ -90,3 +98,44 @@ def _advice(leaf: str) -> str:
     if leaf.startswith("batch"):
         return "Clean the data: np.isfinite finds the rows."
     return "Lower the learning rate, clip the gradients (optax.clip_by_global_norm), or look for log(0) and 0/0."
+
+
+def _wrong_integers(objective: Objective, run: TrainState, batch: Any, rows: np.ndarray | None) -> str | None:
+    """Labels that are not classes, or ids that are not in an embedding's table, in rows that are not finite."""
+    if not isinstance(objective, Supervised):
+        return None
+    x, target, weight = split_batch(batch)
+    y, _ = jax.jit(objective.output)(run.params, run.state, x)
+    bad = ~np.all([_finite_rows(leaf) for leaf in jax.tree.leaves(y)], axis=0)
+    for path, table in jax.tree.leaves_with_path(run.params):
+        if getattr(path[-1], "key", None) != "embedding" or table.ndim < 2:
+            continue
+        for place, ids in jax.tree.leaves_with_path(x):
+            ids = np.asarray(ids)
+            if not np.issubdtype(ids.dtype, np.integer):
+                continue
+            outside = (ids < 0) | (ids >= table.shape[-2])
+            of_rows = outside.reshape(len(ids), -1).any(axis=1)
+            if of_rows.any() and bad[of_rows].all():
+                row, where = int(of_rows.argmax()), jax.tree_util.keystr(path, simple=True, separator="/")
+                return (
+                    f"x{jax.tree_util.keystr(place)} holds the id {ids[outside][0]} ({_row(row, rows)}), "
+                    f"{where} has the ids 0 to {table.shape[-2] - 1}; make the vocabulary larger, or replace such ids"
+                )
+    if not hasattr(y, "shape") or not hasattr(target, "shape") or target.shape != y.shape[:-1]:
+        return None
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        return None
+    losses = jax.jit(objective.losses)(y, target)
+    outside = (target < 0) | (target >= y.shape[-1])
+    if losses.shape != target.shape or bool(jnp.isfinite(jnp.where(outside, losses, jnp.nan)).any()):
+        return None  # the loss knows what to do with them
+    return wrong_labels(target, weight, y.shape[-1], rows)
+
+
+def _finite_rows(leaf: Any) -> np.ndarray:
+    return np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1)
+
+
+def _row(row: int, rows: np.ndarray | None) -> str:
+    return f"row {row} of the batch" if rows is None else f"row {int(rows[row])} of the data"

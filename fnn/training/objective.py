@@ -2,17 +2,38 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from fnn.core.errors import LayerError, is_of_fnn
 from fnn.core.layer import Layer
 from fnn.core.specs import show
+from fnn.metrics.classification import auroc, confusion_matrix, f1, precision, recall
+from fnn.metrics.per_example import top_k
+from fnn.metrics.regression import r2
 from fnn.metrics.streaming import Metric, mean
+from fnn.ops.targets import namespace
+from fnn.training.mapped import AxisName, mean_over
 
 PerExample = Callable[[Any, Any], jax.Array]
+
+RESERVED = ("step", "skipped", "loss_scale")  # names that the step and the history use
+INTEGER_CROSS_ENTROPY = optax.losses.softmax_cross_entropy_with_integer_labels
+UNCALLED = {
+    f1: "fnn.f1(10)",
+    precision: "fnn.precision(10)",
+    recall: "fnn.recall(10)",
+    confusion_matrix: "fnn.confusion_matrix(10)",
+    auroc: "fnn.auroc()",
+    r2: "fnn.r2()",
+    top_k: "fnn.top_k(3)",
+    mean: "fnn.mean(fnn.accuracy)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +45,18 @@ class Supervised:
     metrics: Mapping[str, PerExample | Metric] = field(default_factory=dict)
     penalty: Callable[[Any], jax.Array] | None = None
     inputs: Callable[[Any], tuple[Any, ...]] | None = None
+    axis_name: AxisName | None = None
 
     def __call__(
         self, params: Any, state: Any, batch: Any, *, key: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
         y, target, weight, state = self._run(params, state, batch, key, train)
-        loss = weighted_mean(self._values("loss", self.loss, y, target), weight, "loss")
+        of = lambda name, metric: weighted_mean(self._values(name, metric, y, target), weight, name, self.axis_name)
+        loss = of("loss", self.loss)
         metrics = {"loss": loss}
         for name, metric in self.metrics.items():
             if not isinstance(metric, Metric):
-                metrics[name] = weighted_mean(self._values(name, metric, y, target), weight, name)
+                metrics[name] = of(name, metric)
         extra = [] if self.penalty is None else [jnp.asarray(self.penalty(params))]
         extra += [jnp.sum(leaf) for leaf in _auxiliary_losses(state)]
         if extra:
@@ -59,13 +82,24 @@ class Supervised:
 
     def _run(self, params: Any, state: Any, batch: Any, key: Any, train: bool) -> tuple[Any, Any, Any, Any]:
         x, target, weight = split_batch(batch)
-        xs = (x,) if self.inputs is None else self.inputs(x)
-        y, state = self.net.apply(params, state, *xs, key=key, train=train)
+        y, state = self.output(params, state, x, key, train)
         return y, target, weight, state
+
+    def output(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> tuple[Any, Any]:
+        """The network's output for the x of a batch, and the new state."""
+        xs = (x,) if self.inputs is None else self.inputs(x)
+        return self.net.apply(params, state, *xs, key=key, train=train)
+
+    def losses(self, y: Any, target: Any) -> jax.Array:
+        """The loss of each example."""
+        return self._values("loss", self.loss, y, target)
 
     def _values(self, name: str, function: PerExample, y: Any, target: Any) -> jax.Array:
         """One value per example; anything else is the mistake that broadcasting hides."""
-        wanted = f"wanted one value per example; output and target are {show(y)} and {show(target)}"
+        shapes = f"output and target are {show(y)} and {show(target)}"
+        wanted = f"wanted one value per example; {shapes}"
+        if fix := _fix_of_target(function, y, target):
+            raise LayerError(f"{fix}; {shapes}", path=(name,))
         try:
             values = jnp.asarray(function(y, target))
         except (TypeError, ValueError, AssertionError) as error:
@@ -79,6 +113,8 @@ class Supervised:
             raise LayerError(f"gave a scalar, {wanted}; leave out the mean", path=(name,))
         if values.shape[0] != prefix[0] or (len(leaves) == 1 and values.shape != prefix[: values.ndim]):
             raise LayerError(f"gave {show(values)}, {wanted}; give the target the output's shape", path=(name,))
+        if is_integer_cross_entropy(function):  # which takes -1 for the last class
+            values = jnp.where((target >= 0) & (target < y.shape[-1]), values, jnp.nan)
         return values
 
 
@@ -89,6 +125,7 @@ def supervised(
     metrics: Mapping[str, PerExample | Metric] | None = None,
     penalty: Callable[[Any], jax.Array] | None = None,
     inputs: Callable[[Any], tuple[Any, ...]] | None = None,
+    axis_name: AxisName | None = None,
 ) -> Supervised:
     """Make the objective of predicting a target from an input.
 
@@ -107,12 +144,24 @@ def supervised(
             ``lambda params: 1e-4 * fnn.l2(params, "*kernel")``. It is reported by itself as ``"penalty"``, so that
             ``"loss"`` can be compared with the validation loss.
         inputs: Picks the inputs of a network that takes several, ``inputs(x) -> (x_0, x_1, ...)``.
+        axis_name: Name of a mapped axis (`jax.vmap`, `jax.shard_map`) over which batches are spread: weights are then
+            relative to the mean weight of all devices, so that the mean of the devices' losses is the weighted mean
+            of all rows. `train_step` with an ``axis_name`` sets it; a custom objective that calls this one needs it.
 
     Returns:
         An objective: ``objective(params, state, batch, *, key, train) -> (loss, (state, metrics))``.
 
     Raises:
-        LayerError: when traced, if the loss or a metric gives anything but one value per example.
+        TypeError: if ``net`` is not a layer, or the loss or a metric is not a function, such as ``fnn.f1`` uncalled.
+        ValueError: if a metric has a name that is reported already.
+        LayerError: when traced, if the loss or a metric gives anything but one value per example, or the target does
+            not fit the loss, such as one-hot targets for integer labels.
+
+    Note:
+        The loss of a label outside ``[0, classes)`` is NaN under
+        ``optax.losses.softmax_cross_entropy_with_integer_labels``, unless its weight is 0; by itself, optax takes -1
+        for the last class. A batch whose weights are all 0 has the loss 0. `fit` and `evaluate` raise for such labels,
+        for negative weights and for weights that are all 0, if the data is arrays.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -125,10 +174,33 @@ def supervised(
         >>> sorted(metrics)
         ['accuracy', 'loss']
     """
+    if not isinstance(net, Layer):
+        fix = (
+            "swap the arguments"
+            if isinstance(loss, Layer)
+            else "pass the network itself, not its apply"
+            if callable(net)
+            else "pass fnn.supervised(net, loss)"
+        )
+        raise TypeError(f"net must be a layer, got a {type(net).__name__}; {fix}")
     metrics = dict(metrics or {})
-    if taken := {"loss", "penalty"} & set(metrics):
+    _check_metric("loss", loss)
+    if isinstance(loss, Metric):
+        raise TypeError("loss must be a function loss(y, target), got a streaming metric; pass that in metrics")
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric):
+            _check_metric(f"metric {name!r}", metric)
+    if taken := {"loss", "penalty", *RESERVED} & set(metrics):
         raise ValueError(f"metrics may not be called {', '.join(sorted(taken))}; these names are reported already")
-    return Supervised(net, loss, metrics, penalty, inputs)
+    return Supervised(net, loss, metrics, penalty, inputs, axis_name)
+
+
+def _check_metric(name: str, function: Any) -> None:
+    if not callable(function) or isinstance(function, Layer):
+        raise TypeError(f"{name} must be a function of (y, target), got {function!r}")
+    for maker, call in UNCALLED.items():
+        if function is maker:
+            raise TypeError(f"{name} is a function that makes the metric; call it: {call}")
 
 
 def split_batch(batch: Any) -> tuple[Any, Any, Any]:
@@ -143,8 +215,13 @@ def split_batch(batch: Any) -> tuple[Any, Any, Any]:
     return batch if len(batch) == 3 else (*batch, None)
 
 
-def weighted_mean(values: jax.Array, weight: jax.Array | None, name: str) -> jax.Array:
-    """The mean over all axes in float32; rows of weight 0 do not count, not even if they are not finite."""
+def weighted_mean(
+    values: jax.Array, weight: jax.Array | None, name: str, axis_name: AxisName | None = None
+) -> jax.Array:
+    """The mean over all axes in float32; rows of weight 0 do not count, not even if they are not finite.
+
+    With ``axis_name``, the mean of the results over the mapped axis is the weighted mean over all of its rows.
+    """
     values = values.astype(jnp.float32)
     if weight is None:
         return jnp.mean(values)
@@ -152,10 +229,144 @@ def weighted_mean(values: jax.Array, weight: jax.Array | None, name: str) -> jax
         raise LayerError(f"weight has shape {weight.shape}, wanted the leading axes of {values.shape}", path=(name,))
     weight = jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim)), values.shape)
     weight = weight.astype(jnp.float32)
-    total = jnp.sum(weight)
+    total = mean_over(jnp.sum(weight), axis_name)
     return jnp.sum(jnp.where(weight == 0, 0, values) * weight) / jnp.where(total == 0, 1, total)
 
 
 def _auxiliary_losses(state: Any) -> list[jax.Array]:
     named = jax.tree.leaves_with_path(state)
     return [leaf for path, leaf in named if path and getattr(path[-1], "key", None) == "auxiliary_loss"]
+
+
+def is_integer_cross_entropy(function: Any) -> bool:
+    """Whether targets must be classes, counted along the last axis of the output."""
+    if isinstance(function, partial) and not function.args and "axis" not in function.keywords:
+        function = function.func
+    return function is INTEGER_CROSS_ENTROPY
+
+
+def check_data(objective: Any, params: Any, state: Any, data: Any, batch_size: int, name: str = "") -> None:
+    """Raise for weights that are negative or all 0, and for labels that are not classes, before they are trained on.
+
+    Args:
+        objective: Only those of `supervised` are known to have targets and weights.
+        params: The network's parameters.
+        state: The network's state.
+        data: Arrays.
+        batch_size: Rows for which the network's output is planned; nothing is computed.
+        name: What the error calls the data.
+
+    Raises:
+        TypeError: if the weights are a dict.
+        ValueError: if they, or labels, are wrong.
+    """
+    sizes = {"x", "target"} <= set(data) if isinstance(data, dict) else isinstance(data, tuple) and len(data) in (2, 3)
+    if not isinstance(objective, Supervised) or not sizes:
+        return
+    x, target, weight = split_batch(data)
+    of = f"{name}: " if name else ""
+    if isinstance(weight, Mapping):
+        raise TypeError(f"{of}weight is a dict; class weights are an array, looked up by class: class_weight[target]")
+    weight = None if weight is None else _array(weight)
+    if weight is not None:
+        _check_weight(weight, of)
+    target = _array(target)
+    if target is None or not is_integer_cross_entropy(objective.loss) or not jnp.issubdtype(target.dtype, jnp.integer):
+        return
+    leaves = jax.tree.map(_array, x)
+    row = lambda leaf: jax.ShapeDtypeStruct((min(batch_size, len(leaf)), *leaf.shape[1:]), leaf.dtype)
+    y, _ = _planned(objective).eval_shape(params, state, jax.tree.map(row, leaves))
+    if not hasattr(y, "shape") or y.ndim != target.ndim + 1 or y.shape[1:-1] != target.shape[1:]:
+        return  # an error when traced
+    if wrong := wrong_labels(target, weight, y.shape[-1]):
+        raise ValueError(f"{of}{wrong}")
+
+
+def wrong_labels(target: Any, weight: Any, classes: int, rows: Any = None) -> str | None:
+    """Says which labels are not in ``[0, classes)`` although their weight is not 0."""
+    bad = (target < 0) | (target >= classes)
+    if weight is not None and weight.shape == target.shape[: weight.ndim]:
+        bad &= (weight != 0).reshape(weight.shape + (1,) * (target.ndim - weight.ndim))
+    count = int(bad.sum())
+    if not count:
+        return None
+    first = int(bad.argmax())
+    value, row = int(target.ravel()[first]), first // int(np.prod(target.shape[1:]))
+    row = row if rows is None else int(rows[row])
+    fix = "give such rows weight 0"
+    if value == classes and int(target.min()) >= 1:
+        fix = "classes count from 0: pass target - 1"
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"target holds {value} (row {row}{more}), the output has {classes} classes, 0 to {classes - 1}; {fix}"
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def _check_weight(weight: Any, of: str) -> None:
+    xp = namespace(weight)
+    if not weight.size:
+        return
+    if not bool(xp.all(xp.isfinite(weight))) or bool(xp.min(weight) < 0):
+        first = int(xp.argmax(~(weight >= 0) | xp.isinf(weight)))
+        row = first // int(np.prod(weight.shape[1:]))
+        raise ValueError(
+            f"{of}weight holds {float(weight.ravel()[first]):g} (row {row}); weights are finite and at least 0"
+        )
+    if bool(xp.max(weight) == 0):
+        raise ValueError(f"{of}all weights are 0, so nothing would be learned or measured; give real rows weight 1")
+
+
+@lru_cache(maxsize=32)
+def _planned(objective: Supervised) -> Any:
+    return jax.jit(objective.output)
+
+
+def _fix_of_target(function: Any, y: Any, target: Any) -> str | None:
+    """What to do where the target is of the form that another loss takes."""
+    if not (hasattr(y, "shape") and hasattr(target, "shape") and hasattr(target, "dtype")) or not y.ndim:
+        return None
+    is_integer = jnp.issubdtype(target.dtype, jnp.integer)
+    if is_integer_cross_entropy(function):
+        if target.shape == (*y.shape[:-1], 1):
+            return "the target has an axis too many; pass target[..., 0]"
+        if target.shape == y.shape:
+            return (
+                "the loss takes classes, and the target looks one-hot; pass jnp.argmax(target, axis=-1), or use "
+                "optax.losses.softmax_cross_entropy"
+            )
+        if target.shape == y.shape[:-1] and not is_integer:
+            return f"the loss takes integer classes, and the target is {target.dtype}; pass target.astype(jnp.int32)"
+    if function is optax.losses.softmax_cross_entropy and is_integer:
+        column = target.shape == (*y.shape[:-1], 1) and y.shape[-1] > 1
+        if column or target.shape == y.shape[:-1]:
+            return (
+                "the loss takes one-hot targets, and the target holds classes; use "
+                f"optax.losses.softmax_cross_entropy_with_integer_labels{' with target[..., 0]' if column else ''}"
+            )
+    return None
+
+
+def unpack(out: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+    """What an objective returned, after a check of its form."""
+    wanted = "an objective returns (loss, (state, metrics))"
+    is_pair = lambda value: isinstance(value, tuple | list) and len(value) == 2
+    if not is_pair(out) or not is_pair(out[1]) or hasattr(out, "_fields") or hasattr(out[1], "_fields"):
+        raise TypeError(f"{wanted}, got {_form(out)}")
+    loss, (state, metrics) = out
+    if jnp.shape(loss) != ():
+        raise TypeError(f"{wanted}, a loss that is a scalar, got {_form(loss)}; take its mean")
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(f"{wanted}, a loss that is floating, got {_form(loss)}")
+    if not isinstance(metrics, dict):
+        raise TypeError(f"{wanted}, metrics that are a dict such as {{'accuracy': ...}}, got {_form(out)}")
+    if taken := set(RESERVED) & set(metrics):
+        raise ValueError(f"metrics may not be called {', '.join(sorted(taken))}; these names are reported already")
+    return loss, (state, metrics)
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+        return f"({', '.join(map(_form, value))}{',' if len(value) == 1 else ''})"
+    return show(value) if hasattr(value, "shape") else f"a {type(value).__name__}"

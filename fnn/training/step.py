@@ -1,6 +1,7 @@
 """One step of training, and the state that it carries."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,8 @@ import optax
 from fnn.core.errors import short_tracebacks
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
+from fnn.training.mapped import AxisName, mean_over, mean_value, vary
+from fnn.training.objective import Supervised, unpack
 from fnn.training.retrace import traces_of
 from fnn.training.watch import Watch
 
@@ -57,6 +60,7 @@ def train_init(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
         >>> int(run.step), run.params["kernel"].shape
         (0, (5, 3))
     """
+    check_optimizer(optimizer)
     check_key(key)
     params, state = net.init(fold(key, "init"), *xs)
     return TrainState(params, state, optimizer.init(params), key, jnp.zeros((), jnp.int32))
@@ -69,7 +73,7 @@ def train_step(
     augment: Augment | None = None,
     watch: Watch | None = None,
     skip_non_finite: bool = False,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: AxisName | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Make one step of gradient descent, ``step(run, batch) -> (run, metrics)``: pure, and not compiled.
 
@@ -82,8 +86,10 @@ def train_step(
         watch: ``watch(params, grads, updates, opt_state) -> metrics``: more to measure, such as `norms`.
         skip_non_finite: Whether a step whose loss or gradients are not finite changes nothing but the step's number;
             its metric ``"skipped"`` is then 1.
-        axis_name: Name of a mapped axis (`jax.vmap`, `jax.shard_map`) over which batches are spread: its index is
-            folded into the key, gradients and metrics are averaged.
+        axis_name: Name of a mapped axis (`jax.vmap`, `jax.shard_map`) over which batches are spread in equal parts: its
+            index is folded into the key, and loss, metrics and gradients are means over it. For an objective of
+            `supervised` they are those of the whole batch, whatever the weights of its rows; a custom objective is
+            averaged over the devices as it is. Batch normalisation needs the same ``axis_name``.
 
     Returns:
         The step. Its metrics are the objective's, and its ``"loss"`` where these have none. Where it is compiled again
@@ -100,10 +106,15 @@ def train_step(
         >>> bool(metrics["loss"] < 1e-6)
         True
     """
+    check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
+    measure = objective
+    if axis_name is not None and isinstance(objective, Supervised):
+        measure = replace(objective, axis_name=axis_name)
 
     def step(run: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         traces_of(step).note(objective, run, batch)
+        _check_opt_state(optimizer, run)
         key = jax.random.fold_in(fold(run.key, "step"), run.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -112,18 +123,26 @@ def train_step(
         objective_key = fold(key, "objective")
 
         def loss_of(params: Any) -> Any:
-            return objective(params, run.state, batch, key=objective_key, train=True)
+            return unpack(measure(params, run.state, batch, key=objective_key, train=True))
 
-        (loss, (state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(run.params)
-        metrics = {"loss": loss, **metrics}
-        if axis_name is not None:
-            loss, grads, metrics = jax.lax.pmean((loss, grads, metrics), axis_name)
+        def value_and_grad(params: Any) -> tuple[tuple[jax.Array, Any, dict[str, jax.Array]], Any]:
+            params = params if axis_name is None else vary(params, axis_name)
+            (loss, (state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+            loss, metrics, grads = mean_over((loss, {"loss": loss, **metrics}, grads), axis_name)
+            return (loss, state, metrics), grads
+
+        def mean_value_and_grad(params: Any) -> tuple[jax.Array, Any]:
+            (loss, _, _), grads = value_and_grad(params)
+            return loss, grads
+
+        (loss, state, metrics), grads = value_and_grad(run.params)
+        value_fn = mean_value(mean_value_and_grad) if axis_name is not None else lambda params: loss_of(params)[0]
         updates, opt_state = optimizer.update(
-            grads, run.opt_state, run.params, value=loss, grad=grads, value_fn=lambda params: loss_of(params)[0]
+            grads, run.opt_state, run.params, value=loss, grad=grads, value_fn=value_fn
         )
         params = optax.apply_updates(run.params, updates)
         if watch is not None:
-            metrics |= watch(run.params, grads, updates, opt_state)
+            metrics = _join(metrics, watch(run.params, grads, updates, opt_state))
         if skip_non_finite:
             good = jnp.isfinite(loss) & all_finite(grads)
             new, old = (params, state, opt_state), (run.params, run.state, run.opt_state)
@@ -138,3 +157,52 @@ def train_step(
 def all_finite(tree: Any) -> jax.Array:
     """Whether all numbers of all arrays are."""
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise unless ``optimizer`` is one."""
+    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
+        return
+    name = getattr(optimizer, "__name__", None)
+    if name is not None and getattr(optax, name, None) is optimizer:
+        raise TypeError(f"optimizer is the function optax.{name}; call it: optax.{name}(1e-3)")
+    got = repr(optimizer) if isinstance(optimizer, str) else f"a {type(optimizer).__name__}"
+    raise TypeError(f"optimizer must be one of optax, such as optax.adam(1e-3), got {got}")
+
+
+def _check_opt_state(optimizer: optax.GradientTransformation, run: TrainState) -> None:
+    """Raise where the state is that of another optimizer, or of other parameters."""
+    wanted, found = jax.eval_shape(optimizer.init, run.params), run.opt_state
+    if jax.tree.structure(wanted) != jax.tree.structure(found):
+        kinds, others = (", ".join(_kinds(tree)) or "nothing" for tree in (found, wanted))
+        fix = (
+            "pass the optimizer that fnn.train_init was given, or start this one anew: "
+            "run._replace(opt_state=optimizer.init(run.params))"
+        )
+        if kinds == others:
+            raise ValueError(f"run.opt_state does not fit run.params: it is of an optimizer of other parameters; {fix}")
+        raise ValueError(
+            f"run.opt_state is of another optimizer: it holds {kinds}, this optimizer keeps {others}; {fix}"
+        )
+    for (path, leaf), (_, other) in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves_with_path(found)):
+        if leaf.shape != jnp.shape(other):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"run.opt_state does not fit run.params: {name} has shape {jnp.shape(other)}, wanted {leaf.shape}; "
+                "start the optimizer anew: run._replace(opt_state=optimizer.init(run.params))"
+            )
+
+
+def _kinds(state: Any) -> list[str]:
+    """The types of an optimizer's states, such as ``ScaleByAdamState``, each with those within."""
+    children = jax.tree_util.tree_flatten(state, is_leaf=lambda part: part is not state)[0]
+    inner = [] if len(children) == 1 and children[0] is state else [kind for part in children for kind in _kinds(part)]
+    if not hasattr(state, "_fields"):
+        return inner
+    return [f"{type(state).__name__}({', '.join(inner)})" if inner else type(state).__name__]
+
+
+def _join(metrics: dict[str, jax.Array], watched: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    if taken := metrics.keys() & watched.keys():
+        raise ValueError(f"watch and the objective both measure {', '.join(sorted(taken))}; rename one")
+    return metrics | watched
