@@ -149,6 +149,219 @@ def a_mask_of_floats() -> None:
 # Training: objectives, steps, optimizers and labels.
 
 
+def fit_targets(target: Any, *weight: Any, **options: Any) -> None:
+    objective = fnn.supervised(NET, CROSS_ENTROPY)
+    fnn.fit(objective, ADAM, new_run(), (X, target, *weight), batch_size=4, progress=False, **options)
+
+
+@mistake(ValueError, "target holds -1 (row 3), the output has 2 classes, 0 to 1; give such rows weight 0")
+def a_label_of_minus_one_for_rows_to_ignore() -> None:
+    fit_targets(np.array([0, 1, 0, -1, 0, 1, 0, 1]))
+
+
+@mistake(
+    ValueError,
+    "target holds 2 (row 1, and 3 more), the output has 2 classes, 0 to 1; classes count from 0: pass target - 1",
+)
+def labels_that_count_from_one() -> None:
+    fit_targets(Y + 1)
+
+
+@mistake(
+    ValueError,
+    "validation: target holds -100 (row 0, and 7 more), the output has 2 classes, 0 to 1; give such rows weight 0",
+)
+def validation_labels_that_are_no_class() -> None:
+    fit_targets(Y, validation=(X, Y * 0 - 100))
+
+
+@mistake(ValueError, "target holds 5 (row 7), the output has 2 classes, 0 to 1; give such rows weight 0")
+def evaluation_labels_that_are_no_class() -> None:
+    run = new_run()
+    fnn.evaluate(OBJECTIVE, run.params, run.state, (X, np.where(np.arange(8) == 7, 5, Y)), batch_size=4)
+
+
+@mistake(ValueError, "weight holds -1 (row 2); weights are finite and at least 0")
+def negative_weights() -> None:
+    fit_targets(Y, np.array([1, 1, -1, 1, 1, 1, 1, 1.0]))
+
+
+@mistake(ValueError, "all weights are 0, so that no row counts; give real rows weight 1")
+def weights_that_are_all_zero() -> None:
+    fit_targets(Y, np.zeros(8))
+
+
+@mistake(ValueError, "all weights are 0, so that no row counts; give real rows weight 1")
+def evaluation_with_weights_that_are_all_zero() -> None:
+    run = new_run()
+    fnn.evaluate(OBJECTIVE, run.params, run.state, (X, Y, np.zeros(8)))
+
+
+@mistake(TypeError, "weight is a dict; class weights are an array, looked up by class: class_weight[target]")
+def class_weights_as_a_dict() -> None:
+    fit_targets(Y, {0: 1.0, 1: 2.0})
+
+
+@mistake(
+    fnn.LayerError,
+    "loss: the loss takes classes, and the target looks one-hot; pass jnp.argmax(target, axis=-1), or use "
+    "optax.losses.softmax_cross_entropy; output and target are float32[4,2] and float32[4,2]",
+)
+def one_hot_targets_for_the_integer_loss() -> None:
+    fit_targets(np.eye(2, dtype=np.float32)[Y])
+
+
+@mistake(
+    fnn.LayerError,
+    "loss: the loss takes integer classes, and the target is float32; pass target.astype(jnp.int32); "
+    "output and target are float32[4,2] and float32[4]",
+)
+def float_labels() -> None:
+    fit_targets(Y.astype(np.float32))
+
+
+@mistake(
+    fnn.LayerError,
+    "loss: the loss takes integer classes, and the target is bool; pass target.astype(jnp.int32); "
+    "output and target are float32[4,2] and bool[4]",
+)
+def bool_labels() -> None:
+    fit_targets(Y == 1)
+
+
+@mistake(
+    fnn.LayerError,
+    "loss: the target has an axis too many; pass target[..., 0]; output and target are float32[4,2] and int32[4,1]",
+)
+def labels_in_a_column() -> None:
+    fit_targets(Y[:, None])
+
+
+@mistake(
+    fnn.LayerError,
+    "loss: the loss takes one-hot targets, and the target holds classes; use "
+    "optax.losses.softmax_cross_entropy_with_integer_labels; output and target are float32[4,2] and int32[4]",
+)
+def integer_labels_for_the_one_hot_loss() -> None:
+    objective = fnn.supervised(NET, optax.losses.softmax_cross_entropy)
+    fnn.fit(objective, ADAM, new_run(), (X, Y), batch_size=4, progress=False)
+
+
+@mistake(TypeError, "metric 'f1' is a function that makes the metric; call it: fnn.f1(10)")
+def metric_that_is_not_called() -> None:
+    fnn.supervised(NET, CROSS_ENTROPY, metrics={"f1": fnn.f1})  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "loss must be a function of (predictions, targets), got 'cross_entropy'")
+def loss_by_name() -> None:
+    fnn.supervised(NET, "cross_entropy")  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "net must be a layer, got a function; pass the network itself, not its apply")
+def objective_of_an_apply() -> None:
+    fnn.supervised(NET.apply, CROSS_ENTROPY)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "net must be a layer, got a function; swap the arguments: fnn.supervised(net, loss)")
+def loss_before_the_network() -> None:
+    fnn.supervised(CROSS_ENTROPY, NET)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(ValueError, "metrics may not be called skipped, step; these names are reported already")
+def metrics_with_names_of_the_history() -> None:
+    fnn.supervised(NET, CROSS_ENTROPY, metrics={"step": fnn.accuracy, "skipped": fnn.accuracy})
+
+
+@mistake(TypeError, "optimizer is the function optax.adam; call it: optax.adam(1e-3)")
+def optimizer_that_is_not_called() -> None:
+    fnn.train_init(NET, optax.adam, KEY, X)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "optimizer must be one of optax, such as optax.adam(1e-3), got 'adam'")
+def optimizer_by_name() -> None:
+    fnn.train_init(NET, "adam", KEY, X)  # pyright: ignore[reportArgumentType]
+
+
+OTHER_OPTIMIZER = (
+    "run.opt_state is of another optimizer: it holds {}, this optimizer keeps {}; pass the optimizer that "
+    "fnn.train_init was given, or start this one anew: run._replace(opt_state=optimizer.init(run.params))"
+)
+
+
+@mistake(ValueError, OTHER_OPTIMIZER.format("EmptyState, EmptyState", "ScaleByAdamState, EmptyState"))
+def adam_for_a_run_of_sgd() -> None:
+    run = fnn.train_init(NET, optax.sgd(0.1), KEY, X)
+    fnn.fit(OBJECTIVE, ADAM, run, (X, Y), batch_size=4, progress=False)
+
+
+@mistake(ValueError, OTHER_OPTIMIZER.format("ScaleByAdamState, EmptyState", "EmptyState, EmptyState"))
+def sgd_for_a_run_of_adam() -> None:
+    fnn.train_step(OBJECTIVE, optax.sgd(0.1))(new_run(), (X, Y))
+
+
+@mistake(
+    ValueError,
+    "run.opt_state does not fit run.params: 0/mu/dense_1/bias has shape (2,), wanted (5,); "
+    "start the optimizer anew: run._replace(opt_state=optimizer.init(run.params))",
+)
+def parameters_replaced_without_the_optimizer() -> None:
+    params, _ = fnn.serial(fnn.dense(4), jax.nn.relu, fnn.dense(5)).init(KEY, X)
+    fnn.train_step(OBJECTIVE, ADAM)(new_run()._replace(params=params), (X, Y))
+
+
+def custom_step(out: Callable[[Any, Any], Any]) -> None:
+    def objective(params: Any, state: Any, batch: Any, *, key: Any, train: bool) -> Any:
+        return out(jax.numpy.sum(params["dense_0"]["kernel"]), state)
+
+    jax.jit(fnn.train_step(objective, ADAM))(new_run(), (X, Y))
+
+
+@mistake(TypeError, "an objective returns (loss, (state, metrics)), got float32[]")
+def objective_that_returns_the_loss_alone() -> None:
+    custom_step(lambda loss, state: loss)
+
+
+@mistake(TypeError, "an objective returns (loss, (state, metrics)), got (float32[], a dict)")
+def objective_that_returns_no_metrics() -> None:
+    custom_step(lambda loss, state: (loss, state))
+
+
+@mistake(TypeError, "an objective returns (loss, (state, metrics)), got (float32[], a dict, a dict)")
+def objective_that_returns_a_triple() -> None:
+    custom_step(lambda loss, state: (loss, state, {}))
+
+
+@mistake(TypeError, "an objective returns a loss that is a scalar, got float32[3]; take its mean")
+def objective_with_a_loss_for_each_row() -> None:
+    custom_step(lambda loss, state: (loss + jax.numpy.ones(3), (state, {})))
+
+
+@mistake(
+    TypeError, "an objective returns metrics in a dict, such as {'accuracy': ...}, got (float32[], (a dict, float32[]))"
+)
+def objective_whose_metrics_are_no_dict() -> None:
+    custom_step(lambda loss, state: (loss, (state, loss)))
+
+
+@mistake(ValueError, "metrics may not be called skipped; these names are reported already")
+def objective_with_a_metric_of_the_history() -> None:
+    custom_step(lambda loss, state: (loss, (state, {"skipped": loss})))
+
+
+@mistake(
+    ValueError,
+    "the objective returned a state of another structure than run.state; return the state that net.apply returned",
+)
+def objective_that_returns_params_for_the_state() -> None:
+    custom_step(lambda loss, state: (loss, ({"mean": loss}, {})))
+
+
+@mistake(ValueError, "watch and the objective both measure loss; rename one")
+def watch_that_measures_the_loss() -> None:
+    watch = lambda params, grads, updates, opt_state: {"loss": jax.numpy.zeros(())}
+    fnn.train_step(OBJECTIVE, ADAM, watch=watch)(new_run(), (X, Y))
+
+
 # Data, batches, evaluation and prediction.
 
 

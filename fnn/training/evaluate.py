@@ -12,7 +12,7 @@ from fnn.core.errors import short_tracebacks
 from fnn.core.layer import Layer
 from fnn.data import is_arrays, on_device, pick, rows
 from fnn.metrics.streaming import Metric
-from fnn.training.objective import Supervised
+from fnn.training.objective import Supervised, check_data, check_form, check_weight
 from fnn.training.step import Objective
 
 
@@ -44,7 +44,8 @@ def evaluate(
         By name, ``"loss"`` and the metrics: floats, or the arrays that streaming metrics compute.
 
     Raises:
-        ValueError: when the data is empty or its arrays differ in length.
+        ValueError: when the data is empty or its arrays differ in length, weights are negative or all 0, or labels are
+            not classes of the output, as for `fit`.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -55,9 +56,17 @@ def evaluate(
         >>> sorted(fnn.evaluate(objective, params, state, (x, y)))
         ['loss']
     """
+    if is_arrays(data):
+        check_form(data)
+        data = on_device(data)
     parts = _cut(data, batch_size) if is_arrays(data) else ((batch, rows(batch)) for batch in data)
     if isinstance(objective, Supervised):
-        return _evaluate_supervised(objective, params, state, parts)
+        if is_arrays(data):
+            check_weight(data)
+        found = _evaluate_supervised(objective, params, state, parts)
+        if is_arrays(data) and np.isnan(found["loss"]):
+            check_data(objective, params, state, data, batch_size)
+        return found
     return _evaluate_any(objective, params, state, parts, key)
 
 

@@ -58,9 +58,9 @@ def find_non_finite(
             else f"the loss of step {number} is {loss}"
         )
         cause = None if leaf.startswith("batch") else _wrong_integers(objective, run, batch, rows)
-        reason = f"{cause}." if cause else f"the first array that is not finite is {leaf}."
+        reason = f": {cause}." if cause else f"; the first array that is not finite is {leaf}."
         advice = "" if cause else f" {_advice(leaf)}"
-        message = f"{what}; {reason}{of}{advice} The state before this step is in this error's `run`."
+        message = f"{what}{reason}{of}{advice} The state before this step is in this error's `run`."
         return NonFiniteError(message, step=int(run.step), leaf=leaf, rows=rows, run=run)
     message = (
         f"a step from {int(before.step)} to {int(run.step) - 1} was not finite, but all of them were when they were "
@@ -130,11 +130,11 @@ def _wrong_integers(objective: Objective, run: TrainState, batch: Any, rows: np.
     outside = (target < 0) | (target >= y.shape[-1])
     if losses.shape != target.shape or bool(jnp.isfinite(jnp.where(outside, losses, jnp.nan)).any()):
         return None  # the loss knows what to do with them
-    return wrong_labels(target, weight, y.shape[-1], rows)
+    return wrong_labels(target, weight, y.shape[-1], lambda row: _row(row, rows))
 
 
 def _finite_rows(leaf: Any) -> np.ndarray:
-    return np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1)
+    return np.asarray(np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1))
 
 
 def _row(row: int, rows: np.ndarray | None) -> str:

@@ -22,6 +22,7 @@ from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step, measured, spec_of_batch
+from fnn.training.objective import check_data, check_form
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
 from fnn.training.resume import Identity, Past, Resume, history, identify
@@ -101,7 +102,9 @@ def fit(
         over the epoch's steps; those of validation are called ``"validation/..."``; ``"step"`` counts steps.
 
     Raises:
-        ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch; or when
+        ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch; when weights
+            are negative or all 0; when labels are not classes of the output, under
+            ``optax.losses.softmax_cross_entropy_with_integer_labels`` and where their weight is not 0; or when
             ``profile`` has no steps, or begins after the last.
         NonFiniteError: when a loss or gradients are not finite; it names the step and the first bad array, and
             holds the last good state and the history.
@@ -132,6 +135,7 @@ def fit(
         past = past._replace(best=run, patience=early_stopping.init())
     cut = is_arrays(data)
     if cut:
+        check_form(data)
         data = batches(data, batch_size, key=run.key, epochs=epochs, start=past.began)
     elif isinstance(data, Batches) and len(data) != epochs * data.steps_per_epoch:
         raise ValueError(
@@ -181,10 +185,13 @@ def _dry_run(
     early_stopping: EarlyStopping | None,
     checkpoints: Checkpoints | None,
 ) -> None:
-    """Find out before the first step what would go wrong later: shapes, names that are monitored."""
+    """Find out before the first step what would go wrong later: shapes, labels, weights, names that are monitored."""
     trained = [*measured(step, run, data), "step"] if isinstance(data, Batches) else None
     validated = [] if validation is None else None
+    if isinstance(data, Batches):
+        check_data(objective, run.params, run.state, data.data, data.batch_size)
     if validation is not None and is_arrays(validation):
+        check_data(objective, run.params, run.state, validation, 256, "validation")
         validated = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
     monitored = {
         "early stopping": early_stopping and early_stopping.monitor,

@@ -159,7 +159,7 @@ class Job:
         found = reports(self.step, run, left, None, lambda at: limit(at - data.start))
         for report in self.profiler.around(self.costs.around(found, lambda: data[data.start]), int(run.step)):
             if check.fails(report):
-                numbers = range(at, data.stop)
+                numbers = range(at, at + report.steps)
                 again = ((data[number], np.asarray(data.indices(number))) for number in numbers)
                 raise find_non_finite(self.objective, self.step, run, again)
             run, at = report.run, at + report.steps

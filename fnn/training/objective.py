@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fnn.core.caches import cached_on_first
 from fnn.core.errors import LayerError, is_of_fnn
 from fnn.core.layer import Layer
 from fnn.core.specs import show
@@ -176,11 +177,11 @@ def supervised(
     """
     if not isinstance(net, Layer):
         fix = (
-            "swap the arguments"
+            "swap the arguments: fnn.supervised(net, loss)"
             if isinstance(loss, Layer)
             else "pass the network itself, not its apply"
             if callable(net)
-            else "pass fnn.supervised(net, loss)"
+            else "write fnn.supervised(net, loss)"
         )
         raise TypeError(f"net must be a layer, got a {type(net).__name__}; {fix}")
     metrics = dict(metrics or {})
@@ -197,7 +198,7 @@ def supervised(
 
 def _check_metric(name: str, function: Any) -> None:
     if not callable(function) or isinstance(function, Layer):
-        raise TypeError(f"{name} must be a function of (y, target), got {function!r}")
+        raise TypeError(f"{name} must be a function of (predictions, targets), got {function!r}")
     for maker, call in UNCALLED.items():
         if function is maker:
             raise TypeError(f"{name} is a function that makes the metric; call it: {call}")
@@ -245,45 +246,69 @@ def is_integer_cross_entropy(function: Any) -> bool:
     return function is INTEGER_CROSS_ENTROPY
 
 
+def check_form(data: Any) -> None:
+    """Raise for class weights by class, which are no array with a row for each example."""
+    if isinstance(_weight_of(data), Mapping):
+        raise TypeError("weight is a dict; class weights are an array, looked up by class: class_weight[target]")
+
+
+def check_weight(data: Any, name: str = "") -> None:
+    """Raise for weights that are negative, not finite or all 0."""
+    weight, of = _weight_of(data), f"{name}: " if name else ""
+    if not hasattr(weight, "shape") or not weight.size:
+        return
+    xp = namespace(weight)
+    bad = ~(weight >= 0) | xp.isinf(weight)
+    if bool(bad.any()):
+        first = int(bad.argmax())
+        value, row = float(weight.ravel()[first]), first // int(np.prod(weight.shape[1:]))
+        raise ValueError(f"{of}weight holds {value:g} (row {row}); weights are finite and at least 0")
+    if not bool((weight > 0).any()):
+        raise ValueError(f"{of}all weights are 0, so that no row counts; give real rows weight 1")
+
+
+def _weight_of(data: Any) -> Any:
+    if isinstance(data, dict):
+        return data.get("weight")
+    return data[2] if isinstance(data, tuple) and len(data) == 3 else None
+
+
 def check_data(objective: Any, params: Any, state: Any, data: Any, batch_size: int, name: str = "") -> None:
     """Raise for weights that are negative or all 0, and for labels that are not classes, before they are trained on.
 
     Args:
-        objective: Only those of `supervised` are known to have targets and weights.
+        objective: Only one of `supervised` has targets and weights that are known.
         params: The network's parameters.
         state: The network's state.
-        data: Arrays.
+        data: Arrays with the same number of rows.
         batch_size: Rows for which the network's output is planned; nothing is computed.
         name: What the error calls the data.
 
     Raises:
-        TypeError: if the weights are a dict.
-        ValueError: if they, or labels, are wrong.
+        ValueError: if weights or labels are wrong.
     """
-    sizes = {"x", "target"} <= set(data) if isinstance(data, dict) else isinstance(data, tuple) and len(data) in (2, 3)
-    if not isinstance(objective, Supervised) or not sizes:
-        return
+    has_target = "target" in data if isinstance(data, dict) else isinstance(data, tuple) and len(data) > 1
+    if not isinstance(objective, Supervised) or not has_target:
+        return  # an error when traced
     x, target, weight = split_batch(data)
     of = f"{name}: " if name else ""
-    if isinstance(weight, Mapping):
-        raise TypeError(f"{of}weight is a dict; class weights are an array, looked up by class: class_weight[target]")
-    weight = None if weight is None else _array(weight)
-    if weight is not None:
-        _check_weight(weight, of)
-    target = _array(target)
-    if target is None or not is_integer_cross_entropy(objective.loss) or not jnp.issubdtype(target.dtype, jnp.integer):
+    check_weight(data, name)
+    if not is_integer_cross_entropy(objective.loss) or not _is_integer(target):
         return
-    leaves = jax.tree.map(_array, x)
     row = lambda leaf: jax.ShapeDtypeStruct((min(batch_size, len(leaf)), *leaf.shape[1:]), leaf.dtype)
-    y, _ = _planned(objective).eval_shape(params, state, jax.tree.map(row, leaves))
+    y, _ = _planned(objective).eval_shape(params, state, jax.tree.map(row, x))
     if not hasattr(y, "shape") or y.ndim != target.ndim + 1 or y.shape[1:-1] != target.shape[1:]:
         return  # an error when traced
     if wrong := wrong_labels(target, weight, y.shape[-1]):
         raise ValueError(f"{of}{wrong}")
 
 
-def wrong_labels(target: Any, weight: Any, classes: int, rows: Any = None) -> str | None:
-    """Says which labels are not in ``[0, classes)`` although their weight is not 0."""
+def _is_integer(target: Any) -> bool:
+    return hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jnp.integer)
+
+
+def wrong_labels(target: Any, weight: Any, classes: int, place: Callable[[int], str] = "row {}".format) -> str | None:
+    """Say which labels are not in ``[0, classes)`` although their weight is not 0; ``place`` names a row."""
     bad = (target < 0) | (target >= classes)
     if weight is not None and weight.shape == target.shape[: weight.ndim]:
         bad &= (weight != 0).reshape(weight.shape + (1,) * (target.ndim - weight.ndim))
@@ -292,33 +317,14 @@ def wrong_labels(target: Any, weight: Any, classes: int, rows: Any = None) -> st
         return None
     first = int(bad.argmax())
     value, row = int(target.ravel()[first]), first // int(np.prod(target.shape[1:]))
-    row = row if rows is None else int(rows[row])
     fix = "give such rows weight 0"
     if value == classes and int(target.min()) >= 1:
         fix = "classes count from 0: pass target - 1"
-    more = f" and {count - 1} more" if count > 1 else ""
-    return f"target holds {value} (row {row}{more}), the output has {classes} classes, 0 to {classes - 1}; {fix}"
+    more = f", and {count - 1} more" if count > 1 else ""
+    return f"target holds {value} ({place(row)}{more}), the output has {classes} classes, 0 to {classes - 1}; {fix}"
 
 
-def _array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-
-
-def _check_weight(weight: Any, of: str) -> None:
-    xp = namespace(weight)
-    if not weight.size:
-        return
-    if not bool(xp.all(xp.isfinite(weight))) or bool(xp.min(weight) < 0):
-        first = int(xp.argmax(~(weight >= 0) | xp.isinf(weight)))
-        row = first // int(np.prod(weight.shape[1:]))
-        raise ValueError(
-            f"{of}weight holds {float(weight.ravel()[first]):g} (row {row}); weights are finite and at least 0"
-        )
-    if bool(xp.max(weight) == 0):
-        raise ValueError(f"{of}all weights are 0, so nothing would be learned or measured; give real rows weight 1")
-
-
-@lru_cache(maxsize=32)
+@cached_on_first
 def _planned(objective: Supervised) -> Any:
     return jax.jit(objective.output)
 
@@ -327,7 +333,7 @@ def _fix_of_target(function: Any, y: Any, target: Any) -> str | None:
     """What to do where the target is of the form that another loss takes."""
     if not (hasattr(y, "shape") and hasattr(target, "shape") and hasattr(target, "dtype")) or not y.ndim:
         return None
-    is_integer = jnp.issubdtype(target.dtype, jnp.integer)
+    is_integer = _is_integer(target)
     if is_integer_cross_entropy(function):
         if target.shape == (*y.shape[:-1], 1):
             return "the target has an axis too many; pass target[..., 0]"
@@ -356,11 +362,11 @@ def unpack(out: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
         raise TypeError(f"{wanted}, got {_form(out)}")
     loss, (state, metrics) = out
     if jnp.shape(loss) != ():
-        raise TypeError(f"{wanted}, a loss that is a scalar, got {_form(loss)}; take its mean")
+        raise TypeError(f"an objective returns a loss that is a scalar, got {_form(loss)}; take its mean")
     if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise TypeError(f"{wanted}, a loss that is floating, got {_form(loss)}")
+        raise TypeError(f"an objective returns a loss that is floating, got {_form(loss)}")
     if not isinstance(metrics, dict):
-        raise TypeError(f"{wanted}, metrics that are a dict such as {{'accuracy': ...}}, got {_form(out)}")
+        raise TypeError(f"an objective returns metrics in a dict, such as {{'accuracy': ...}}, got {_form(out)}")
     if taken := set(RESERVED) & set(metrics):
         raise ValueError(f"metrics may not be called {', '.join(sorted(taken))}; these names are reported already")
     return loss, (state, metrics)

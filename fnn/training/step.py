@@ -128,6 +128,11 @@ def train_step(
         def value_and_grad(params: Any) -> tuple[tuple[jax.Array, Any, dict[str, jax.Array]], Any]:
             params = params if axis_name is None else vary(params, axis_name)
             (loss, (state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+            if jax.tree.structure(state) != jax.tree.structure(run.state):
+                raise ValueError(
+                    "the objective returned a state of another structure than run.state; return the state that "
+                    "net.apply returned"
+                )
             loss, metrics, grads = mean_over((loss, {"loss": loss, **metrics}, grads), axis_name)
             return (loss, state, metrics), grads
 

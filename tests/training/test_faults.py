@@ -46,9 +46,29 @@ def test_a_loss_that_is_bad_by_itself_is_named_last() -> None:
     assert fault(net).leaf == "loss"
 
 
-def test_steps_that_are_finite_when_repeated_are_said_so() -> None:
-    with pytest.raises(AssertionError, match="were finite when they were repeated"):
-        fault(fnn.dense(2))
+def test_a_loss_that_is_finite_when_repeated_keeps_state_and_history() -> None:
+    """It ended in a bare AssertionError: state and history were lost."""
+    calls = []
+
+    def spoil(y: Any) -> Any:
+        """NaN in the second call of the second epoch, and never again."""
+        calls.append(0)
+        return np.full_like(y, np.nan if len(calls) == 4 else 0)
+
+    def loss(y: Any, target: Any) -> Any:
+        noise = jax.pure_callback(spoil, jax.ShapeDtypeStruct(target.shape, jnp.float32), target)
+        return jnp.sum(y, axis=-1) + jax.lax.stop_gradient(noise)
+
+    net = fnn.dense(2)
+    run = fnn.train_init(net, OPTIMIZER, jax.random.key(0), X)
+    batches = [(X, jnp.ones(4))] * 2
+    with pytest.raises(fnn.NonFiniteError, match="repeated one by one: something is not deterministic") as caught:
+        fnn.fit(fnn.supervised(net, loss), OPTIMIZER, run, batches, epochs=3, progress=False)
+    error = caught.value
+    assert (error.leaf, error.rows) == (None, None)
+    assert 2 <= error.step <= 3
+    assert int(error.run.step) == error.step
+    assert error.history["step"].tolist() == [2]
 
 
 def test_gradients_are_told_from_the_loss() -> None:
@@ -57,3 +77,43 @@ def test_gradients_are_told_from_the_loss() -> None:
     error = fault(net)
     assert error.leaf == "gradient of dense_0/bias"
     assert str(error).startswith("the gradients of step 0 are not finite")
+
+
+CROSS_ENTROPY = optax.losses.softmax_cross_entropy_with_integer_labels
+
+
+def stopped(net: fnn.Layer, x: Any, target: Any, loss: Any = CROSS_ENTROPY) -> fnn.NonFiniteError:
+    run = fnn.train_init(net, OPTIMIZER, jax.random.key(0), x)
+    batches = [(x[:4], target[:4]), (x[4:], target[4:])]
+    with pytest.raises(fnn.NonFiniteError) as caught:
+        fnn.fit(fnn.supervised(net, loss), OPTIMIZER, run, batches, progress=False)
+    return caught.value
+
+
+@pytest.mark.parametrize("loss", [CROSS_ENTROPY, lambda y, target: CROSS_ENTROPY(y, target)], ids=["optax", "custom"])
+def test_labels_that_are_no_class_are_named_before_the_learning_rate(loss: Any) -> None:
+    """-100 ended in NaN with the advice to lower the learning rate."""
+    error = stopped(fnn.dense(3), np.ones((8, 2), np.float32), np.array([0, 1, 2, 0, 1, -100, 0, 7]), loss)
+    assert str(error).startswith(
+        "the loss of step 1 is nan: target holds -100 (row 1 of the batch, and 1 more), the output has 3 classes, "
+        "0 to 2; give such rows weight 0."
+    )
+    assert "learning rate" not in str(error)
+
+
+def test_ids_beyond_an_embedding_are_named_before_the_learning_rate() -> None:
+    net = fnn.serial(fnn.embedding(5, 4), lambda x: x.mean(axis=1), fnn.dense(3))
+    ids = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [1, 1], [2, 5], [0, 0], [1, 0]])
+    error = stopped(net, ids, np.zeros(8, int))
+    assert str(error).startswith(
+        "the loss of step 1 is nan: x holds the id 5 (row 1 of the batch), embedding_0/embedding has the ids 0 to 4; "
+        "make the vocabulary larger, or replace such ids."
+    )
+
+
+def test_integers_that_the_loss_can_handle_are_not_blamed() -> None:
+    """Quantiles of a count: the target is no class, and the loss diverges for another reason."""
+    loss = lambda y, target: jnp.where(y[:, 0] > -9, jnp.log(-1.0 - y[:, 0] ** 2), 0) + target
+    error = stopped(fnn.dense(3), np.ones((8, 2), np.float32), np.array([0, 1, 2, 0, 1, 50, 0, 7]), loss)
+    assert "classes" not in str(error)
+    assert "Lower the learning rate" in str(error)

@@ -138,6 +138,41 @@ def test_streaming_metrics_are_left_to_evaluation() -> None:
     chex.assert_tree_all_finite(fnn.evaluate(objective, params, {}, (X, TARGET)))
 
 
+@pytest.mark.parametrize("label", [-1, -100, 4])
+def test_a_label_that_is_no_class_has_no_loss_unless_its_weight_is_0(label: int) -> None:
+    """-1 was trained on as the last class: optax indexes from the end."""
+    target = np.where(np.arange(6) == 2, label, TARGET)
+    objective = fnn.supervised(NET, CROSS_ENTROPY)
+    assert np.isnan(measure(objective, (X, target))[0])
+    weight = (np.arange(6) != 2).astype(np.float32)
+    loss, _, params = measure(objective, (X, target, weight))
+    kept = np.arange(6) != 2
+    logits = X[kept] @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(5), TARGET[kept]]
+    assert float(loss) == pytest.approx(losses.mean(), rel=1e-5)
+    grads = jax.grad(lambda params: objective(params, {}, (X, target, weight))[0])(params)
+    expected = jax.grad(lambda params: objective(params, {}, (X[kept], TARGET[kept]))[0])(params)
+    chex.assert_trees_all_close(grads, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "loss", "target"),
+    [
+        (fnn.serial(fnn.dense(1), lambda y: y[:, 0]), optax.losses.squared_error, np.array([-3, 7, 100, 0, 1, 2])),
+        (fnn.dense(3), lambda y, target: jnp.abs(y - target[:, None]).sum(axis=1), np.array([-3, 7, 100, 0, 1, 2])),
+        (fnn.dense(3), optax.losses.sigmoid_binary_cross_entropy, np.eye(6, 3, dtype=int)),
+        (NET, lambda y, target: jnp.where(target < 0, 0, CROSS_ENTROPY(y, jnp.maximum(target, 0))), TARGET - 1),
+    ],
+    ids=["regression", "quantiles", "labels", "ignored by the loss"],
+)
+def test_integers_of_other_losses_may_be_any(net: fnn.Layer, loss: Any, target: Any) -> None:
+    optimizer = optax.sgd(1e-4)
+    run = fnn.train_init(net, optimizer, jax.random.key(0), X)
+    objective = fnn.supervised(net, loss, metrics={"accuracy": fnn.accuracy} if net is NET else {})
+    _, history = fnn.fit(objective, optimizer, run, (X, target), batch_size=6, progress=False)
+    assert np.isfinite(history["loss"]).all()
+
+
 def ctc(logits: Any, target: Any) -> jax.Array:
     """Id 0 is the blank and pads the labels."""
     beyond = jnp.arange(logits.shape[1]) >= target["lengths"][:, None]
