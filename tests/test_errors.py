@@ -118,7 +118,7 @@ def fit(x: Any, y: Any, **options: Any) -> Any:
 def test_targets_of_the_wrong_shape() -> None:
     with pytest.raises(fnn.LayerError) as caught:
         fit(IMAGES, LABELS[:, None])
-    check(str(caught.value), "loss: ", "float32[2,2] and int32[2,1]", "one value per example")
+    check(str(caught.value), "loss: ", "float32[2,2] and int32[2,1]", "pass target[..., 0]")
 
 
 def test_fewer_targets_than_inputs() -> None:
