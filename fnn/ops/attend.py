@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.ops.drop import drop
+from fnn.ops.dtypes import wide
 
 CHUNK = 2**23  # so many scores are held at once: 32 MB in float32
 WHOLE = 2**26  # up to so many scores, all are
@@ -168,7 +169,7 @@ def _rows(inputs: _Inputs, pattern: Pattern, rate: Any) -> jax.Array:
     batch, kv_heads, groups, queries, features = query.shape
     keys = key.shape[-2]
     flat = query.reshape(batch, kv_heads, groups * queries, features)
-    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    dtype = wide(query.dtype)
     scores = jnp.einsum("bhqd,bhkd->bhqk", flat, key, preferred_element_type=dtype)
     scores = scores.reshape(batch, kv_heads, groups, queries, keys)
     distances = pattern.distances(queries, keys)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.ops.dtypes import wide
+
 
 @dataclass(frozen=True)
 class Rotary:
@@ -59,7 +61,7 @@ class Rotary:
 
     def turn(self, x: jax.Array, start: Any = 0) -> jax.Array:
         """Turn ``(..., time, features)``, whose first row stands at position ``start``."""
-        size, dtype = self.size(x.shape[-1]), jnp.promote_types(x.dtype, jnp.float32)
+        size, dtype = self.size(x.shape[-1]), wide(x.dtype)
         frequencies = jnp.asarray(self.base, dtype) ** -(jnp.arange(0, size, 2, dtype=dtype) / size)
         frequencies = frequencies if self.scaling is None else self.scaling(frequencies)
         angles = (start + jnp.arange(x.shape[-2]))[:, None].astype(dtype) * frequencies
@@ -100,7 +102,7 @@ class Alibi:
 def sinusoids(start: Any, x: jax.Array) -> jax.Array:
     """Sines and cosines of the position at geometric wavelengths, for ``x (batch, time, features)``."""
     _, time, features = x.shape
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = wide(x.dtype)
     frequencies = 10_000.0 ** (-jnp.arange(0, features, 2, dtype=dtype) / features)
     angles = (start + jnp.arange(time))[:, None].astype(dtype) * frequencies
     pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
