@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.keys import check_key, fold
-from fnn.ops.shuffle import ROUNDS, rows_of_step
+from fnn.ops.shuffle import ROUNDS, shuffled
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,7 @@ class Batches:
         key: Decides the permutation of every epoch; None keeps the order.
         start: Number of the first step, counted from the first epoch; a run goes on where it stopped.
         stop: Number of the step after the last.
+        pads: Whether the last batch of an epoch is padded: by rows of weight 0. Otherwise what is left is dropped.
     """
 
     data: Any
@@ -30,10 +31,11 @@ class Batches:
     key: jax.Array | None
     start: int
     stop: int
+    pads: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
-        return rows(self.data) // self.batch_size
+        return _steps_per_epoch(rows(self.data), self.batch_size, self.pads)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -41,29 +43,39 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         words = self.words()
         for step in range(self.start, self.stop):
-            yield _batch(self.data, words, step, batch_size=self.batch_size)
+            yield _batch(self.data, words, step, batch_size=self.batch_size, pads=self.pads)
 
     def __getitem__(self, step: int) -> Any:
         """The batch of step ``step``, whichever epoch that falls in."""
-        return _batch(self.data, self.words(), step, batch_size=self.batch_size)
+        return _batch(self.data, self.words(), step, batch_size=self.batch_size, pads=self.pads)
 
     def after(self, step: int) -> "Batches":
         """Those from step ``step`` on: what is left for a run that did so many."""
         return replace(self, start=min(max(self.start, step), self.stop))
 
     def indices(self, step: int) -> jax.Array:
-        """Which rows are the batch of step ``step``, ``(batch_size,)`` int32."""
-        return _indices(self.words(), step, size=rows(self.data), batch_size=self.batch_size)
+        """Which rows are the batch of step ``step``, int32, without those that pad it."""
+        size = rows(self.data)
+        found = _indices(self.words(), step, size=size, batch_size=self.batch_size, pads=self.pads)
+        return found[: size - step % self.steps_per_epoch * self.batch_size]
 
     def words(self) -> jax.Array | None:
         """Random bits that decide the order of the rows; None where the order is that of the data."""
         return None if self.key is None else _words(self.key)
 
 
-def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs: int = 1, start: int = 0) -> Batches:
+def batches(
+    data: Any,
+    batch_size: int,
+    *,
+    key: jax.Array | None = None,
+    epochs: int = 1,
+    start: int = 0,
+    remainder: Literal["drop", "pad"] = "drop",
+) -> Batches:
     """Cut arrays into shuffled batches.
 
-    The remainder of an epoch is dropped; each epoch has another permutation, so no row is left out for good.
+    Each epoch has another permutation, so a remainder that is dropped leaves no row out for good.
 
     Args:
         data: Arrays with a common leading axis: a tuple, a dict, any pytree.
@@ -71,6 +83,9 @@ def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs:
         key: Decides the permutations, through ``fold(key, "shuffle")``. None keeps the order.
         epochs: How many passes.
         start: Number of the first step; a multiple of the steps of an epoch starts a later epoch.
+        remainder: The rows of an epoch that fill no batch: ``"drop"`` them, or ``"pad"`` them to a last batch, where
+            data is ``(x, target)``, ``(x, target, weight)`` or a dict with these keys. All batches then have a weight,
+            and rows that pad are other rows of the epoch with weight 0.
 
     Returns:
         An iterable of pytrees like ``data`` with ``batch_size`` rows.
@@ -88,11 +103,29 @@ def batches(data: Any, batch_size: int, *, key: jax.Array | None = None, epochs:
     size = rows(data)
     if batch_size < 1 or epochs < 0:
         raise ValueError(f"batch_size must be positive and epochs not negative, got {batch_size} and {epochs}")
-    if batch_size > size:
+    if remainder not in ("drop", "pad"):
+        raise ValueError(f'remainder must be "drop" or "pad", got {remainder!r}')
+    pads = remainder == "pad"
+    if pads:
+        data = _weighted(data)
+    elif batch_size > size:
         raise ValueError(f"batch_size is {batch_size}, the data has {size} rows; choose batch_size={size} or smaller")
     if key is not None:
         check_key(key)
-    return Batches(data, batch_size, key, start, start + epochs * (size // batch_size))
+    return Batches(data, batch_size, key, start, start + epochs * _steps_per_epoch(size, batch_size, pads), pads)
+
+
+def _weighted(data: Any) -> Any:
+    """The same data with a weight of 1 for each row, where it has none."""
+    if isinstance(data, dict) and {"x", "target"} <= set(data) <= {"x", "target", "weight"}:
+        return data if "weight" in data else data | {"weight": jnp.ones(rows(data))}
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        return data if len(data) == 3 else (*data, jnp.ones(rows(data)))
+    size = f" of {len(data)}" if isinstance(data, tuple) else ""
+    raise ValueError(
+        f'remainder="pad" gives some rows the weight 0: data is (x, target) or (x, target, weight), got a '
+        f"{type(data).__name__}{size}"
+    )
 
 
 def is_arrays(data: Any) -> bool:
@@ -133,7 +166,7 @@ def pick(data: Any, indices: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), data)
 
 
-def batch_of_step(data: Any, words: jax.Array | None, step: jax.Array, batch_size: int) -> Any:
+def batch_of_step(data: Any, words: jax.Array | None, step: jax.Array, batch_size: int, pads: bool = False) -> Any:
     """The batch of a step, which costs its own rows only; for compiled loops.
 
     Args:
@@ -141,19 +174,36 @@ def batch_of_step(data: Any, words: jax.Array | None, step: jax.Array, batch_siz
         words: From `Batches.words`.
         step: Number of the step, counted from the first epoch, an integer that may be traced.
         batch_size: Rows of a batch.
+        pads: Whether the last batch of an epoch is padded.
     """
-    return pick(data, _indices(words, step, size=rows(data), batch_size=batch_size))
+    size = rows(data)
+    batch = pick(data, _indices(words, step, size=size, batch_size=batch_size, pads=pads))
+    if not pads or size % batch_size == 0:
+        return batch
+    seen = _positions(jnp.asarray(step, jnp.int32), size, batch_size, pads) < size
+    keep = lambda weight: jnp.where(seen.reshape(seen.shape + (1,) * (weight.ndim - 1)), weight, 0)
+    return batch | {"weight": keep(batch["weight"])} if isinstance(batch, dict) else (*batch[:2], keep(batch[2]))
 
 
-@partial(jax.jit, static_argnames=("size", "batch_size"))
-def _indices(words: jax.Array | None, step: jax.Array, size: int, batch_size: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("size", "batch_size", "pads"))
+def _indices(words: jax.Array | None, step: jax.Array, size: int, batch_size: int, pads: bool) -> jax.Array:
     step = jnp.asarray(step, jnp.int32)
-    if words is not None:
-        return rows_of_step(words, step, size, batch_size)
-    return step % (size // batch_size) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    places = _positions(step, size, batch_size, pads)
+    places = places % size if pads else places
+    return places if words is None else shuffled(words, step // _steps_per_epoch(size, batch_size, pads), places, size)
 
 
-_batch = jax.jit(batch_of_step, static_argnames="batch_size")
+def _positions(step: jax.Array, size: int, batch_size: int, pads: bool) -> jax.Array:
+    """Places of a batch's rows in the order of an epoch; those from ``size`` on pad it."""
+    index = step % _steps_per_epoch(size, batch_size, pads)
+    return index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+
+
+def _steps_per_epoch(size: int, batch_size: int, pads: bool) -> int:
+    return -(-size // batch_size) if pads else size // batch_size
+
+
+_batch = jax.jit(batch_of_step, static_argnames=("batch_size", "pads"))
 
 
 @jax.jit

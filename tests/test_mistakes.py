@@ -401,6 +401,112 @@ def the_best_checkpoint_by_no_metric() -> None:
     fnn.Checkpoints("run").restore(best=True)
 
 
+def fit(**options: Any) -> Any:
+    return fnn.fit(OBJECTIVE, ADAM, new_run(), (X, Y), progress=False, **options)
+
+
+@mistake(TypeError, "objective is a network; pass fnn.supervised(net, loss), which says what to minimize")
+def fit_of_a_network_and_arrays() -> None:
+    fnn.fit(NET, X, Y)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+@mistake(TypeError, "objective is a network; pass fnn.supervised(net, loss), which says what to minimize")
+def fit_of_a_network() -> None:
+    fnn.fit(NET, ADAM, new_run(), (X, Y))  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "data is one argument, a tuple: fit(objective, optimizer, run, (x, target))")
+def fit_with_data_as_two_arguments() -> None:
+    fnn.fit(OBJECTIVE, ADAM, new_run(), X, Y)
+
+
+@mistake(TypeError, "data is missing: fit(objective, optimizer, run, (x, target))")
+def fit_without_data() -> None:
+    fnn.fit(OBJECTIVE, ADAM, new_run())
+
+
+@mistake(
+    TypeError,
+    "optimizer is a TrainState: fit(objective, optimizer, run, (x, target)) takes the optimizer before the run",
+)
+def fit_with_optimizer_and_run_swapped() -> None:
+    fnn.fit(OBJECTIVE, new_run(), ADAM, (X, Y))  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "optimizer is the function adam; call it, such as optax.adam(1e-3)")
+def fit_with_an_optimizer_that_is_not_called() -> None:
+    fnn.fit(OBJECTIVE, optax.adam, new_run(), (X, Y))  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "optimizer must be from optax, such as optax.adam(1e-3), got 'adam'")
+def fit_with_the_name_of_an_optimizer() -> None:
+    fnn.fit(OBJECTIVE, "adam", new_run(), (X, Y))  # pyright: ignore[reportArgumentType]
+
+
+@mistake(TypeError, "run must be the TrainState that fnn.train_init returned, got dict")
+def fit_with_params_for_a_run() -> None:
+    fnn.fit(OBJECTIVE, ADAM, new_run().params, (X, Y))
+
+
+@mistake(TypeError, "epochs must be an int, got '3'")
+def epochs_as_a_text() -> None:
+    fit(epochs="3")
+
+
+@mistake(TypeError, "batch_size must be an int, got 32.0")
+def batch_size_as_a_float() -> None:
+    fit(batch_size=32.0)
+
+
+@mistake(ValueError, "batch_size must be at least 1, got 0")
+def batch_size_of_nothing() -> None:
+    fit(batch_size=0)
+
+
+@mistake(ValueError, 'non_finite must be "stop" or "skip" or "restore", got \'ignore\'')
+def non_finite_steps_ignored() -> None:
+    fit(non_finite="ignore")
+
+
+@mistake(ValueError, 'remainder must be "drop" or "pad", got \'keep\'')
+def remainder_that_is_kept() -> None:
+    fit(remainder="keep")
+
+
+@mistake(
+    TypeError,
+    "validation must be data, (x, target) or an iterable of batches, got 0.1; split the arrays first: "
+    "fit(objective, optimizer, run, (x[:n], y[:n]), validation=(x[n:], y[n:]))",
+)
+def validation_as_a_fraction() -> None:
+    fit(validation=0.1)
+
+
+@mistake(
+    ValueError, "validation is an iterator, which one epoch uses up; pass a list, or an iterable that starts again"
+)
+def validation_as_an_iterator() -> None:
+    fit(validation=iter([(X, Y)]), epochs=2)
+
+
+@mistake(TypeError, 'early_stopping must be a rule, such as fnn.early_stopping(3, minimize="validation/loss"), got 3')
+def early_stopping_as_a_number() -> None:
+    fit(early_stopping=3)
+
+
+@mistake(TypeError, "checkpoints must be fnn.Checkpoints('runs/first'), got 'runs/first'")
+def checkpoints_as_a_path() -> None:
+    fit(checkpoints="runs/first")
+
+
+@mistake(
+    ValueError,
+    "early stopping monitors 'validation/los', which will not be measured; there is loss, step, validation/loss",
+)
+def misspelt_metric_of_early_stopping() -> None:
+    fit(validation=(X, Y), batch_size=4, early_stopping=fnn.early_stopping(2, minimize="validation/los"))
+
+
 # Studies.
 
 

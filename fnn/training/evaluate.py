@@ -70,9 +70,9 @@ def evaluate(
     return _evaluate_any(objective, params, state, parts, key)
 
 
-def evaluated(objective: Objective, params: Any, state: Any, data: Any, key: jax.Array) -> list[str]:
+def evaluated(objective: Objective, params: Any, state: Any, data: Any, key: jax.Array, batch_size: int) -> list[str]:
     """The names that `evaluate` would measure on arrays; shapes are checked, and nothing is computed."""
-    size = min(256, rows(data))
+    size = min(batch_size, rows(data))
     batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), data)
     if isinstance(objective, Supervised):
         return list(_compile_statistics(objective).eval_shape(params, state, batch, size))

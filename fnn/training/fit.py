@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,15 @@ import optax
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.caches import cached_on_first
 from fnn.core.errors import short_tracebacks
-from fnn.data import Batches, batches, is_arrays, on_device
+from fnn.data import Batches, batches, is_arrays, on_device, rows
+from fnn.training.arguments import (
+    check_arguments,
+    check_choice,
+    check_counts,
+    check_functions,
+    check_rules,
+    check_validation,
+)
 from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluated
@@ -22,7 +31,7 @@ from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step, measured, spec_of_batch
-from fnn.training.objective import check_data, check_form
+from fnn.training.objective import Supervised, check_data, check_form, split_batch
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress
 from fnn.training.resume import Identity, Past, Resume, history, identify
@@ -31,6 +40,7 @@ from fnn.training.step import Augment, Objective, TrainState, train_step
 from fnn.training.watch import Watch
 
 History = dict[str, np.ndarray]
+OnEpoch = Callable[[TrainState, dict[str, Any]], str | None]
 
 
 @short_tracebacks
@@ -38,11 +48,14 @@ def fit(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     run: TrainState,
-    data: Any,
-    *,
+    data: Any = None,
+    *more: Any,
     batch_size: int = 32,
     epochs: int = 1,
+    shuffle: bool = True,
+    remainder: Literal["drop", "pad"] = "drop",
     validation: Any = None,
+    validation_batch_size: int | None = None,
     augment: Augment | None = None,
     early_stopping: EarlyStopping | None = None,
     checkpoints: Checkpoints | None = None,
@@ -52,6 +65,7 @@ def fit(
     watch: Watch | None = None,
     profile: Window | None = None,
     non_finite: Literal["stop", "skip", "restore"] = "stop",
+    on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> tuple[TrainState, History]:
     """Train for some epochs and record what was measured.
@@ -72,10 +86,20 @@ def fit(
         data: Arrays, ``(x, target)`` or ``(x, target, weight)``, that stay on the device and are shuffled each epoch;
             or an iterable of batches, each pass over which is an epoch. A run that goes on in the middle of an epoch
             passes over the batches of an iterable that it has seen.
-        batch_size: Rows of a batch, for arrays.
+        *more: Nothing: ``x`` and ``target`` are one argument.
+        batch_size: Rows of a batch, for arrays. 63 rows in batches of 32 are one step for each epoch; ``remainder``
+            says what becomes of the other 31 rows.
         epochs: How many passes over the data. With ``checkpoints`` the total over all calls for that folder: 3 after 2
             trains for one more. Without them each call trains for so many.
+        shuffle: Whether arrays are shuffled before each epoch. Otherwise batches are taken in the order of the rows.
+        remainder: What becomes of the rows of an epoch that fill no batch. ``"drop"``: they are left out; the next
+            epoch leaves out others, if it shuffles. ``"pad"``: they are one more batch, filled with other rows of
+            weight 0, so that its loss, metrics and gradients are those of its own rows. Layers that mix the rows of a
+            batch, such as batch norm, see the filling rows: these are examples of the data. For objectives of
+            `supervised` alone.
         validation: Data to evaluate after each epoch, in either form.
+        validation_batch_size: Rows at a time in evaluation, for arrays. None: ``batch_size``, which fits into memory
+            where training does; more may be faster.
         augment: ``augment(key, batch) -> batch``, within the compiled step.
         early_stopping: From `fnn.early_stopping`.
         checkpoints: Where to save all that the run needs to go on: after each epoch, or ``every`` so many steps.
@@ -95,6 +119,8 @@ def fit(
             is none) and go on with half the learning rate, which the optimizer must keep
             (``optax.inject_hyperparams``); where it fails again before it has come further, it goes back to a
             checkpoint of an earlier step, at last to the beginning. After ten of them in a row it stops.
+        on_epoch: ``on_epoch(run, row)``, called after each epoch with the state and what was measured, by name; it may
+            return ``"stop"`` to end the training. With ``checkpoints`` a run that was stopped stays stopped.
         progress: Whether to show a bar (on a terminal) and a row for each epoch.
 
     Returns:
@@ -123,10 +149,15 @@ def fit(
         >>> history["step"].tolist()
         [2, 4, 6]
     """
-    if not isinstance(run, TrainState):
-        raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {type(run).__name__}")
-    if resume not in ("warn", "strict"):
-        raise ValueError(f'resume must be "warn" or "strict", got {resume!r}')
+    check_arguments(objective, optimizer, run, data, more)
+    check_counts(batch_size=(batch_size, 1), epochs=(epochs, 0), log_every=(log_every, 1))
+    check_counts(validation_batch_size=(validation_batch_size, 1))
+    check_choice("remainder", remainder, "drop", "pad")
+    check_choice("resume", resume, "warn", "strict")
+    check_choice("non_finite", non_finite, "stop", "skip", "restore")
+    check_functions(augment=augment, watch=watch, on_epoch=on_epoch)
+    check_rules(early_stopping, checkpoints)
+    check_validation(validation, epochs)
     if non_finite == "restore":
         _rate(run)
     profiler = Profiler(profile, Path() if checkpoints is None else checkpoints.folder)
@@ -134,9 +165,14 @@ def fit(
     if early_stopping is not None:
         past = past._replace(best=run, patience=early_stopping.init())
     cut = is_arrays(data)
+    if remainder == "pad":
+        _check_padding(objective, cut)
+        if augment is not None and split_batch(data)[2] is None:
+            augment = _without_weight(augment)
     if cut:
         check_form(data)
-        data = batches(data, batch_size, key=run.key, epochs=epochs, start=past.began)
+        order = {"key": run.key if shuffle else None, "epochs": epochs, "start": past.began}
+        data = batches(data, batch_size, **order, remainder=remainder)
     elif isinstance(data, Batches) and len(data) != epochs * data.steps_per_epoch:
         raise ValueError(
             f"data are fnn.batches of {len(data)} steps, and {epochs} epochs are {epochs * data.steps_per_epoch}; pass "
@@ -146,26 +182,34 @@ def fit(
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
         validation = on_device(validation)
+    evaluated_rows = validation_batch_size or batch_size
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
-    _dry_run(objective, step, run, data, validation, early_stopping, checkpoints)
+    _dry_run(objective, step, run, data, validation, evaluated_rows, early_stopping, checkpoints)
     kept = None
     if checkpoints is not None:
         settings = {"augment": augment, "early stopping": early_stopping, "watch": watch}
         measured = {"validation": validation is not None or None, "skips steps": non_finite == "skip" or None}
         identity = Identity(checkpoints.folder, identify(objective, data, **settings, **measured), resume)
         if isinstance(data, Batches):
+            identity.texts["order of the rows"] = "as given" if data.key is None else "shuffled"
+            identity.texts["last batch"] = "padded" if data.pads else "dropped"
             identity.note_program(step, run, spec_of_batch(data))
         goal = None if early_stopping is None else [early_stopping.monitor, early_stopping.maximize]
         kept = Kept(checkpoints, identity, goal)
         past = kept.restore(past) or past
     if cut:
-        data = replace(data, key=past.run.key, start=past.began, stop=past.began + len(data))
+        data = replace(data, key=past.run.key if shuffle else None, start=past.began, stop=past.began + len(data))
         profiler.fits(data.stop)
     bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
     if kept is not None and kept.step is not None:
-        bar.say(f"going on from {kept.checkpoints.folder}: step {kept.step}, {len(past.rows)} of {epochs} epochs done")
+        done = f"step {kept.step}, {len(past.rows)} of {epochs} epochs done"
+        bar.say(f"resuming from {kept.checkpoints.folder}: {done}")
+    if isinstance(data, Batches) and not data.pads and (left := rows(data.data) % data.batch_size):
+        bar.say(f"each epoch leaves out {left} of {rows(data.data)} rows, which fill no batch of {data.batch_size}")
     logger, costs = Logger(log, log_every), Costs(objective, watch)
-    job = Job(objective, step, data, epochs, validation, early_stopping, kept, logger, profiler, costs, bar)
+    rules = {"early_stopping": early_stopping, "on_epoch": on_epoch}
+    measuring = {"validation": validation, "validation_batch_size": evaluated_rows, "logger": logger, "costs": costs}
+    job = Job(objective, step, data, epochs, kept=kept, profiler=profiler, bar=bar, **rules, **measuring)
     try:
         with checkpoints or nullcontext(), termination(saves=kept is not None) as asked:
             past = _restoring(job, past, asked) if non_finite == "restore" else job.run(past, asked)
@@ -182,6 +226,7 @@ def _dry_run(
     run: TrainState,
     data: Any,
     validation: Any,
+    batch_size: int,
     early_stopping: EarlyStopping | None,
     checkpoints: Checkpoints | None,
 ) -> None:
@@ -191,8 +236,9 @@ def _dry_run(
     if isinstance(data, Batches):
         check_data(objective, run.params, run.state, data.data, data.batch_size)
     if validation is not None and is_arrays(validation):
-        check_data(objective, run.params, run.state, validation, 256, "validation")
-        validated = [f"validation/{name}" for name in evaluated(objective, run.params, run.state, validation, run.key)]
+        check_data(objective, run.params, run.state, validation, batch_size, "validation")
+        names = evaluated(objective, run.params, run.state, validation, run.key, batch_size)
+        validated = [f"validation/{name}" for name in names]
     monitored = {
         "early stopping": early_stopping and early_stopping.monitor,
         "checkpoints": checkpoints and checkpoints.monitor,
@@ -203,6 +249,36 @@ def _dry_run(
             listed = ", ".join([*(trained or []), *(validated or [])])
             without = "" if validation is not None else " (and no validation data)"
             raise ValueError(f"{of} monitors {name!r}, which will not be measured; there is {listed}{without}")
+
+
+def _check_padding(objective: Objective, arrays: bool) -> None:
+    if not arrays:
+        raise ValueError('remainder="pad" pads batches of arrays; an iterable of batches makes its own')
+    if not isinstance(objective, Supervised):
+        raise ValueError(
+            'remainder="pad" gives some rows the weight 0, which objectives of fnn.supervised heed; '
+            'for others, pass remainder="drop"'
+        )
+
+
+@cached_on_first
+def _without_weight(augment: Augment) -> Augment:
+    """The same augmentation of batches that are padded: it sees x and target, as without padding."""
+
+    @wraps(augment)
+    def augment_padded(key: jax.Array, batch: Any) -> Any:
+        x, target, weight = split_batch(batch)
+        kind = (lambda *parts: dict(zip(("x", "target", "weight"), parts))) if isinstance(batch, dict) else _as_tuple
+        x, target, own = split_batch(augment(key, kind(x, target)))
+        if own is not None:
+            weight = own * weight.reshape(weight.shape + (1,) * (own.ndim - 1))
+        return kind(x, target, weight)
+
+    return augment_padded
+
+
+def _as_tuple(*parts: Any) -> tuple[Any, ...]:
+    return parts
 
 
 def _restoring(job: Job, past: Past, asked: Callable[[], bool]) -> Past:

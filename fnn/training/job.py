@@ -1,16 +1,19 @@
 """What `fit` does from report to report."""
 
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.keys import fold
-from fnn.data import Batches
+from fnn.data import Batches, is_arrays
 from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
 from fnn.training.evaluate import evaluate
@@ -77,12 +80,15 @@ class Job:
     data: Any
     epochs: int
     validation: Any
+    validation_batch_size: int
     early_stopping: EarlyStopping | None
+    on_epoch: Callable[[TrainState, dict[str, Any]], Any] | None
     kept: Kept | None
     logger: Logger
     profiler: Profiler
     costs: Costs
     bar: Progress
+    nan_warning: "NanWarning" = field(default_factory=lambda: NanWarning())
 
     def run(self, past: Past, asked: Callable[[], bool]) -> Past:
         """Train from where the past ends."""
@@ -100,9 +106,7 @@ class Job:
                     self.bar.say(f"asked to stop: saved after step {int(past.run.step)}")
                     raise SystemExit(TERMINATED)
                 if self.is_over(past):
-                    assert past.patience is not None
-                    monitor = getattr(self.early_stopping, "monitor", "")
-                    self.bar.say(f"stopped early: {monitor} was best in epoch {past.patience.best_epoch}")
+                    self.bar.say(self.reason(past))
                     break
         except NonFiniteError as error:
             error.history = history(past.rows)
@@ -118,8 +122,17 @@ class Job:
         return past
 
     def is_over(self, past: Past) -> bool:
-        rule = self.early_stopping
-        return rule is not None and past.patience is not None and not past.seen and rule.is_over(past.patience)
+        return not past.seen and (self.has_lost_patience(past) or (past.stopped and self.on_epoch is not None))
+
+    def has_lost_patience(self, past: Past) -> bool:
+        return (
+            self.early_stopping is not None and past.patience is not None and self.early_stopping.is_over(past.patience)
+        )
+
+    def reason(self, past: Past) -> str:
+        if self.early_stopping is None or past.patience is None or not self.has_lost_patience(past):
+            return f"on_epoch stopped the training after epoch {len(past.rows)}"
+        return f"stopped early: {self.early_stopping.monitor} was best in epoch {past.patience.best_epoch}"
 
     def end_epoch(self, past: Past) -> Past:
         """Measure, record, and see whether it was the best."""
@@ -127,16 +140,23 @@ class Job:
         row = _means(past.seen) | {"step": int(run.step)}
         if self.validation is not None:
             key = fold(run.key, "validation")
-            measured = evaluate(self.objective, run.params, run.state, self.validation, key=key)
+            size = self.validation_batch_size
+            measured = evaluate(self.objective, run.params, run.state, self.validation, batch_size=size, key=key)
+            self.nan_warning.look(measured, len(past.rows) + 1, self.validation)
             row |= {f"validation/{name}": value for name, value in measured.items()}
         past = past._replace(rows=[*past.rows, row], seen=[])
         self.bar.epoch({name: value for name, value in row.items() if name != "step"})
         self.logger.epoch(int(run.step), row)
-        if self.early_stopping is None or past.patience is None:
+        if self.early_stopping is not None and past.patience is not None:
+            epoch = len(past.rows)
+            patience = self.early_stopping.update(past.patience, _monitored(self.early_stopping, row), epoch)
+            past = past._replace(patience=patience, best=run if patience.best_epoch == epoch else past.best)
+        if self.on_epoch is None:
             return past
-        epoch = len(past.rows)
-        patience = self.early_stopping.update(past.patience, _monitored(self.early_stopping, row), epoch)
-        return past._replace(patience=patience, best=run if patience.best_epoch == epoch else past.best)
+        answer = self.on_epoch(run, dict(row))
+        if answer not in (None, "stop"):
+            raise ValueError(f'on_epoch returned {answer!r}; return "stop" to end the training, or nothing')
+        return past._replace(stopped=answer == "stop")
 
     def reports(self, past: Past, asked: Callable[[], bool]) -> Iterator[tuple[Report, bool]]:
         """Reports of what is left, each with whether it ends an epoch; what is not finite raises."""
@@ -203,6 +223,32 @@ class Job:
             return 1 if asked() else min(ends, default=STEPS_PER_REPORT)
 
         return room
+
+
+class NanWarning:
+    """Warns once of a metric of validation that is NaN: nothing else would say so."""
+
+    def __init__(self) -> None:
+        self._is_given = False
+
+    def look(self, measured: Mapping[str, Any], epoch: int, data: Any) -> None:
+        names = [name for name, value in measured.items() if np.ndim(value) == 0 and np.isnan(value)]
+        if not names or self._is_given:
+            return
+        self._is_given = True
+        named = jax.tree.leaves_with_path(data) if is_arrays(data) else []
+        spoiled = [
+            f"validation{jax.tree_util.keystr(path)}"
+            for path, leaf in named
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and bool(jnp.isnan(leaf).any())
+        ]
+        cause = f"{', '.join(spoiled)} holds NaN" if spoiled else "the network gives NaN, or no row counts"
+        warnings.warn(
+            f"{', '.join(f'validation/{name}' for name in names)} of epoch {epoch} is NaN: {cause}. Early stopping and "
+            "the best checkpoint count it as no improvement.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 class Check:

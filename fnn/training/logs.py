@@ -189,8 +189,6 @@ class Logger:
     """Tells logs of what `fit` measured."""
 
     def __init__(self, logs: Log | Sequence[Log], every: int | None):
-        if every is not None and every < 1:
-            raise ValueError(f"log_every must be a positive number of steps, got {every}")
         self._logs, self._every = ((logs,) if callable(logs) else tuple(logs)), every
         self._waiting: list[Metrics] = []
         self._held: dict[str, Any] = {}

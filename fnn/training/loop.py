@@ -97,7 +97,7 @@ def _over_arrays(
     while at < end:
         steps = min(count, per_epoch - at % per_epoch, end - at, STEPS_PER_CALL, limit(at))
         began = time.perf_counter()
-        run, buffers = advance(run, batches.data, words, at, steps, batch_size=batches.batch_size)
+        run, buffers = advance(run, batches.data, words, at, steps, batch_size=batches.batch_size, pads=batches.pads)
         metrics = _cut(jax.device_get(buffers), steps)
         seconds = time.perf_counter() - began
         if every is None:  # the first call's time is mostly compilation and says nothing
@@ -139,12 +139,12 @@ def _compile_looped(step: Step) -> Callable[..., Any]:
     The state is not donated: XLA copies it once into the loop, and so the caller may keep what went in.
     """
 
-    @partial(jax.jit, static_argnames="batch_size")
+    @partial(jax.jit, static_argnames=("batch_size", "pads"))
     def advance(
-        run: Any, data: Any, words: jax.Array | None, first: jax.Array, steps: jax.Array, batch_size: int
+        run: Any, data: Any, words: jax.Array | None, first: jax.Array, steps: jax.Array, batch_size: int, pads: bool
     ) -> Any:
-        batch = lambda number: batch_of_step(data, words, first + number, batch_size)
-        size = min(rows(data) // batch_size, STEPS_PER_CALL)
+        batch = lambda number: batch_of_step(data, words, first + number, batch_size, pads)
+        size = min(-(-rows(data) // batch_size), STEPS_PER_CALL)
         _, spec = jax.eval_shape(lambda run: _traced(step)(run, batch(0)), run)
         buffers = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), spec)
 

@@ -210,10 +210,10 @@ def split_batch(batch: Any) -> tuple[Any, Any, Any]:
         if not {"x", "target"} <= set(batch) <= {"x", "target", "weight"}:
             raise ValueError(f"a batch that is a dict has keys x, target and at times weight, got {sorted(batch)}")
         return batch["x"], batch["target"], batch.get("weight")
-    if not isinstance(batch, tuple) or len(batch) not in (2, 3):
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
         raise ValueError(f"a batch is (x, target) or (x, target, weight), got a {type(batch).__name__}{size}")
-    return batch if len(batch) == 3 else (*batch, None)
+    return tuple(batch) if len(batch) == 3 else (*batch, None)
 
 
 def weighted_mean(

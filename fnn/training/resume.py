@@ -25,7 +25,13 @@ from fnn.training.loop import Step, program_of
 from fnn.training.step import TrainState
 
 SAMPLED = 64  # rows of the data that are compared
-DATA = {"batch size", "data", "rows", "order of the rows"}  # what must be the same for steps to be counted in it
+DATA = {
+    "batch size",
+    "data",
+    "rows",
+    "order of the rows",
+    "last batch",
+}  # what must be the same for steps to be counted in it
 TRACED = {"program", "traced by", "loss", "penalty", "augment", "watch", "skips steps", "step"}
 
 Goal = list[Any]  # the name of the metric that early stopping watches, and whether larger is better; as JSON has it
@@ -42,6 +48,7 @@ class Past(NamedTuple):
         seen: Metrics of the steps since the last row, ``(steps,)`` each.
         best: The best state so far, where there is early stopping.
         patience: What early stopping remembers.
+        stopped: Whether ``on_epoch`` asked to stop after the last row.
     """
 
     run: TrainState
@@ -50,6 +57,7 @@ class Past(NamedTuple):
     seen: Sequence[Metrics] = ()
     best: TrainState | None = None
     patience: Patience | None = None
+    stopped: bool = False
 
     @property
     def steps_of_epoch(self) -> int:
@@ -66,7 +74,7 @@ def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str], goal: G
     tree = {"run": past.run, "history": history(past.rows), "seen": join(past.seen)}
     tree |= {} if past.best is None else {"best": past.best}
     patience = None if past.patience is None else [past.patience.best.hex(), *past.patience[1:]]
-    note = {"began": past.began, "patience": patience, "goal": goal, "of": identity}
+    note = {"began": past.began, "patience": patience, "goal": goal, "stopped": past.stopped, "of": identity}
     checkpoints.save(int(past.run.step), tree, metrics=metrics, note=note)
 
 
@@ -95,6 +103,7 @@ def resume(
         seen=[tree["seen"]] if tree["seen"] else [],
         best=None if goal is None else best,
         patience=None if goal is None else patience,
+        stopped=found.note["stopped"],
     )
     return past, found.note["of"]
 

@@ -19,6 +19,7 @@ from fnn.training import job
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+SPOILED = np.where(np.arange(len(X))[:, None] == 7, np.nan, X).astype(np.float32)
 NET, OPTIMIZER = fnn.dense(1), optax.sgd(0.05)
 OBJECTIVE = fnn.supervised(NET, optax.losses.squared_error, metrics={"error": fnn.absolute_error})
 
@@ -182,6 +183,113 @@ def test_sigterm_without_checkpoints_ends_the_process() -> None:
     assert (ended.returncode, ended.stdout) == (143, "")
 
 
+def test_nan_in_validation_is_reported_once() -> None:
+    """A validation loss of NaN passed in silence."""
+    options: Any = {"validation": (SPOILED, Y), "early_stopping": fnn.early_stopping(2, minimize="validation/loss")}
+    message = (
+        r"^validation/loss, validation/error of epoch 1 is NaN: validation\[0\] holds NaN. Early stopping and the best"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        _, history = fit(epochs=5, **options)
+    assert len(caught) == 1
+    assert np.isnan(history["validation/loss"]).tolist() == [True, True]
+
+
+def test_validation_needs_no_more_rows_at_a_time_than_training() -> None:
+    """It always took 256 rows, whatever the batch size: more than fitted into memory."""
+    sizes = set()
+
+    def counted(x: Any) -> Any:
+        sizes.add(len(x))
+        return x
+
+    net = fnn.serial(fnn.dense(1), counted)
+    options = {"objective": fnn.supervised(net, optax.losses.squared_error), "epochs": 1}
+    options |= {"run": fnn.train_init(net, OPTIMIZER, jax.random.key(0), X[:8]), "validation": (X, Y)}
+    assert sizes == {8}
+    fit(**options)
+    assert sizes == {8}
+    fit(**options, validation_batch_size=20)
+    assert sizes == {8, 20}
+
+
+def test_an_iterator_validates_one_epoch_only() -> None:
+    """It failed in the second epoch: the data was empty."""
+    _, history = fit(validation=iter([(X, Y)]), epochs=1)
+    assert len(history["validation/loss"]) == 1
+
+
+def test_without_shuffling_batches_are_in_the_order_of_the_rows() -> None:
+    run, _ = fit(shuffle=False, epochs=2)
+    expected, _ = fit(data=[(X[i : i + 8], Y[i : i + 8]) for i in range(0, 40, 8)], epochs=2)
+    chex.assert_trees_all_close(run.params, expected.params, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "weighted", "augmented"])
+def test_a_padded_last_batch_is_exact(kind: str) -> None:
+    """The last rows of an epoch were dropped, and nothing said so."""
+    weight = RNG.uniform(0.5, 2, 40).astype(np.float32)
+    data: Any = (X, Y, weight) if kind == "weighted" else {"x": X, "target": Y} if kind == "dict" else (X, Y)
+    options: Any = {"augment": lambda key, batch: (batch[0] * 1, batch[1])} if kind == "augmented" else {}
+    run, history = fit(data=data, batch_size=16, epochs=2, remainder="pad", shuffle=False, **options)
+    short = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 16], data) for i in range(0, 40, 16)]
+    expected, means = fit(data=short, epochs=2)
+    assert int(run.step) == 6
+    chex.assert_trees_all_close(run.params, expected.params, rtol=1e-5)
+    for name in ("loss", "error"):
+        np.testing.assert_allclose(history[name], means[name], rtol=1e-5)
+
+
+def test_a_padded_epoch_sees_each_row_once() -> None:
+    batches = fnn.batches((X, Y), 16, key=jax.random.key(3), epochs=2, remainder="pad")
+    for epoch in range(2):
+        rows = np.concatenate([batches.indices(step) for step in range(3 * epoch, 3 * epoch + 3)])
+        assert sorted(rows) == list(range(40))
+    for x, y, weight in batches:
+        np.testing.assert_allclose(y, x @ np.float32([[1], [-2], [0.5]]), rtol=1e-4, atol=1e-5)
+        assert weight.sum() in (16, 8)
+    assert len(list(fnn.batches((X, Y), 64, remainder="pad"))) == 1
+
+
+def test_rows_that_are_left_out_are_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(batch_size=16, progress=True)
+    assert capsys.readouterr().out.startswith("each epoch leaves out 8 of 40 rows, which fill no batch of 16\n")
+    fit(batch_size=16, progress=True, remainder="pad")
+    assert "leaves out" not in capsys.readouterr().out
+
+
+def test_padding_needs_an_objective_that_heeds_weights() -> None:
+    with pytest.raises(ValueError, match=r'remainder="pad" gives some rows the weight 0, which objectives'):
+        fit(objective=lambda *args, **options: OBJECTIVE(*args, **options), remainder="pad")
+    with pytest.raises(ValueError, match="an iterable of batches makes its own"):
+        fit(data=[(X, Y)], remainder="pad")
+    with pytest.raises(ValueError, match=r"data is \(x, target\) or \(x, target, weight\), got a tuple of 4"):
+        fnn.batches((X, Y, Y, Y), 16, remainder="pad")
+
+
+def test_after_each_epoch_a_function_is_called_and_may_stop() -> None:
+    seen = []
+
+    def on_epoch(run: fnn.TrainState, row: dict[str, Any]) -> str | None:
+        seen.append((int(run.step), row))
+        return "stop" if len(seen) == 2 else None
+
+    run, history = fit(epochs=5, validation=(X, Y), on_epoch=on_epoch)
+    assert [step for step, _ in seen] == [5, 10]
+    assert seen[1][1] == {name: values[1] for name, values in history.items()}
+    assert int(run.step) == 10
+    with pytest.raises(ValueError, match=r'on_epoch returned True; return "stop" to end the training, or nothing'):
+        fit(on_epoch=lambda run, row: True)
+
+
+def test_batches_may_be_lists_and_dicts() -> None:
+    """Batches of a PyTorch DataLoader are lists, which were refused."""
+    expected, _ = fit(data=[(X, Y)], epochs=1)
+    as_list, _ = fit(data=[[X, Y]], epochs=1, validation=[[X, Y]])
+    as_dict, _ = fit(data=[{"x": X, "target": Y}], epochs=1)
+    chex.assert_trees_all_equal(expected.params, as_list.params, as_dict.params)
+
+
 def test_a_table_is_printed_and_silence_is_one_argument(capsys: pytest.CaptureFixture[str]) -> None:
     fit(validation=(X, Y), progress=True)
     lines = capsys.readouterr().out.splitlines()
@@ -235,9 +343,6 @@ def test_params_where_the_run_belongs_are_an_error() -> None:
 def test_an_empty_iterable_is_an_error() -> None:
     with pytest.raises(ValueError, match="the data is empty"):
         fit(data=[])
-
-
-SPOILED = np.where(np.arange(len(X))[:, None] == 7, np.nan, X).astype(np.float32)
 
 
 def test_a_step_that_is_not_finite_can_be_skipped() -> None:

@@ -215,7 +215,7 @@ def test_a_log_that_takes_longer_than_the_training_is_told_once(
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(ValueError, match="log_every must be a positive number"):
+    with pytest.raises(ValueError, match="log_every must be at least 1, got 0"):
         fit(log_every=0)
     with pytest.raises(ValueError, match="keeps no learning rate"):
         fit(watch=fnn.learning_rate)

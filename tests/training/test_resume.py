@@ -236,6 +236,29 @@ def test_early_stopping_that_is_added_begins_where_the_run_goes_on(tmp_path: Pat
         assert int(resumed(tmp_path, OBJECTIVE, epochs=7)[0].step) == 35
 
 
+def test_a_run_that_on_epoch_stopped_stays_stopped(tmp_path: Path) -> None:
+    stop = lambda run, row: "stop" if row["step"] == 10 else None
+    first = bits(resumed(tmp_path, OBJECTIVE, epochs=5, on_epoch=stop))
+    assert bits(resumed(tmp_path, OBJECTIVE, epochs=5, on_epoch=stop)) == first
+    assert int(resumed(tmp_path, OBJECTIVE, epochs=5)[0].step) == 25
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"shuffle": False}, "order of the rows +as given +shuffled"), ({"remainder": "pad"}, "last batch")],
+)
+def test_another_order_of_the_rows_is_refused(options: Any, name: str, tmp_path: Path) -> None:
+    resumed(tmp_path, OBJECTIVE, batch_size=8)
+    with pytest.raises(fnn.MisfitError, match=name):
+        resumed(tmp_path, OBJECTIVE, batch_size=8, epochs=2, **options)
+
+
+def test_a_padded_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: Path, monkeypatch: Any) -> None:
+    options = {"batch_size": 8, "remainder": "pad"}
+    killed_after(5, tmp_path, monkeypatch, **options)
+    assert bits(fit(tmp_path, **options)) == bits(fit(**options))
+
+
 def test_metrics_that_are_added_in_the_middle_of_an_epoch_are_nan_before(tmp_path: Path, monkeypatch: Any) -> None:
     killed_after(7, tmp_path, monkeypatch, early_stopping=None, validation=None)
     objective = fnn.supervised(NET, optax.losses.squared_error, metrics={"error": fnn.absolute_error})

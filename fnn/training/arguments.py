@@ -1,0 +1,106 @@
+"""What `fit` was given, checked before anything is traced."""
+
+import inspect
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from fnn.checkpoint.folder import Checkpoints
+from fnn.core.layer import Layer
+from fnn.training.early_stopping import EarlyStopping
+from fnn.training.step import TrainState
+
+CALL = "fit(objective, optimizer, run, (x, target))"
+
+
+def check_arguments(objective: Any, optimizer: Any, run: Any, data: Any, more: tuple[Any, ...]) -> None:
+    """Raise where a positional argument of `fit` is none that it takes; the message says what to write instead."""
+    _check_objective(objective)
+    _check_optimizer_and_run(optimizer, run)
+    if data is None:
+        raise TypeError(f"data is missing: {CALL}")
+    if more:
+        raise TypeError(f"data is one argument, a tuple: {CALL}")
+
+
+def check_counts(**counts: tuple[int | None, int]) -> None:
+    """Raise where a number is no int, or is smaller than the second one; None is the default of some."""
+    for name, (value, smallest) in counts.items():
+        if value is None:
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an int, got {value!r}")
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}")
+
+
+def check_choice(name: str, value: Any, *choices: str) -> None:
+    """Raise where a value is none of the choices."""
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {listed}, got {value!r}")
+
+
+def check_functions(**functions: Any) -> None:
+    """Raise where one is neither a function nor None."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, got {function!r}")
+
+
+def _check_objective(objective: Any) -> None:
+    if isinstance(objective, Layer):
+        raise TypeError("objective is a network; pass fnn.supervised(net, loss), which says what to minimize")
+    if not callable(objective):
+        raise TypeError(
+            "objective must be a function objective(params, state, batch, *, key, train), such as fnn.supervised(net, "
+            f"loss), got {_kind(objective)}"
+        )
+
+
+def _check_optimizer_and_run(optimizer: Any, run: Any) -> None:
+    if isinstance(optimizer, TrainState):
+        raise TypeError(f"optimizer is a TrainState: {CALL} takes the optimizer before the run")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        if callable(optimizer):
+            name = getattr(optimizer, "__name__", "optimizer")
+            raise TypeError(f"optimizer is the function {name}; call it, such as optax.{name}(1e-3)")
+        raise TypeError(f"optimizer must be from optax, such as optax.adam(1e-3), got {_kind(optimizer)}")
+    if not isinstance(run, TrainState):
+        got = "an optimizer" if isinstance(run, optax.GradientTransformation) else _kind(run)
+        raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {got}")
+
+
+def check_rules(early_stopping: Any, checkpoints: Any) -> None:
+    """Raise where they were not made by `early_stopping` and `Checkpoints`."""
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(
+            'early_stopping must be a rule, such as fnn.early_stopping(3, minimize="validation/loss"), '
+            f"got {early_stopping!r}"
+        )
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        folder = repr(str(checkpoints)) if isinstance(checkpoints, str | Path) else "folder"
+        raise TypeError(f"checkpoints must be fnn.Checkpoints({folder}), got {_kind(checkpoints)}")
+
+
+def check_validation(validation: Any, epochs: int) -> None:
+    """Raise where it is no data, or cannot be passed over after each epoch."""
+    if isinstance(validation, Number):
+        raise TypeError(
+            f"validation must be data, (x, target) or an iterable of batches, got {validation!r}; split the arrays "
+            "first: fit(objective, optimizer, run, (x[:n], y[:n]), validation=(x[n:], y[n:]))"
+        )
+    if epochs > 1 and hasattr(validation, "__iter__") and iter(validation) is validation:
+        raise ValueError(
+            "validation is an iterator, which one epoch uses up; pass a list, or an iterable that starts again"
+        )
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in few words."""
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, str | Number) else type(value).__name__
