@@ -30,8 +30,7 @@ def map_layers(fn: Callable[[Layer], Layer], net: Layer) -> Layer:
         >>> [child.name for _, child in calm.children]
         ['dense', 'dropout', 'dense']
     """
-    children = tuple((name, map_layers(fn, child)) for name, child in net.children)
-    rebuilt = net if children == net.children else net._rebuild(children)
+    rebuilt = net._rebuild(lambda _, child: map_layers(fn, child))
     return rebuilt if isinstance(net, Group) else fn(rebuilt)
 
 
@@ -57,8 +56,8 @@ def capture(net: Layer, *patterns: str) -> Layer:
         >>> outputs["relu_0"].shape
         (4, 8)
     """
-    paths: list[str] = []
-    recording = _record(net, "", patterns, paths)
+    paths = _paths(net)
+    recording = _record(net, "", patterns)
     for pattern in patterns:
         if not any(fnmatchcase(path, pattern) for path in paths):
             raise LayerError(f"{pattern!r} matches no layer; the network has {', '.join(paths) or 'no children'}")
@@ -79,20 +78,24 @@ def capture(net: Layer, *patterns: str) -> Layer:
         apply,
         describe=lambda: f"capture({net!r})",
         children=net.children,
-        rebuild=lambda children: capture(net._rebuild(children), *patterns),
+        rebuild=lambda change: capture(net._rebuild(change), *patterns),
     )
 
 
-def _record(net: Layer, path: str, patterns: tuple[str, ...], paths: list[str]) -> Layer:
-    """Wrap every layer whose path matches; ``paths`` collects them all."""
-    children = []
-    for name, child in net.children:
-        below = f"{path}/{name}".lstrip("/")
-        paths.append(below)
-        child = _record(child, below, patterns, paths)
-        wanted = any(fnmatchcase(below, pattern) for pattern in patterns) and not isinstance(child, Group)
-        children.append((name, _recorded(child) if wanted else child))
-    return net._rebuild(tuple(children)) if children else net
+def _paths(net: Layer, above: str = "") -> list[str]:
+    return [path for name, child in net.children for path in (above + name, *_paths(child, f"{above}{name}/"))]
+
+
+def _record(net: Layer, above: str, patterns: tuple[str, ...]) -> Layer:
+    """Wrap every layer whose path matches."""
+
+    def change(name: str, child: Layer) -> Layer:
+        path = above + name
+        recorded = _record(child, f"{path}/", patterns)
+        is_wanted = any(fnmatchcase(path, pattern) for pattern in patterns) and not isinstance(child, Group)
+        return _recorded(recorded) if is_wanted else recorded
+
+    return net._rebuild(change)
 
 
 def _recorded(inner: Layer) -> Layer:

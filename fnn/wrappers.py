@@ -8,21 +8,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import LayerError, within
-from fnn.core.layer import Layer, Plan, check_names, make_layer
+from fnn.core.layer import Change, Layer, Plan, check_names, make_layer
 from fnn.core.leaf import as_layer
 from fnn.core.specs import Spec, same, show
 
 
-def _wrap(inner: Layer, verb: str, plan: Any, apply: Any, again: Callable[[Layer], Layer], name: str = "") -> Layer:
-    return make_layer(
+def _wrap(
+    inner: Layer,
+    verb: str,
+    plan: Any,
+    apply: Any,
+    again: Callable[[Layer], Layer],
+    *,
+    name: str = "",
+    rebuild: Callable[[Change], Layer] | None = None,
+) -> Layer:
+    def rebuild_inner(change: Change) -> Layer:
+        changed = inner._rebuild(change)
+        return made if changed is inner else again(changed)
+
+    made = make_layer(
         name or inner.name,
         plan,
         apply,
         describe=lambda: f"{verb}({inner!r})",
         children=inner.children,
-        rebuild=lambda children: again(inner._rebuild(children)),
+        rebuild=rebuild or rebuild_inner,
         owns=inner._owns,
     )
+    return made
+
+
+def _at_leaves(net: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """Rebuild a network with another layer in the place of each that has no children."""
+    return net._rebuild(lambda _, child: _at_leaves(child, change)) if net.children else change(net)
 
 
 def _keys(key: jax.Array, size: int) -> jax.Array:
@@ -80,8 +99,8 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
     """
     _check_size("stack", size)
     _check_block(block)
-    at_index: Callable[[Any], Layer] = (lambda _: block) if isinstance(block, Layer) else block
-    first = as_layer(at_index(np.int32(0)))
+    at_index = (lambda _: block) if isinstance(block, Layer) else (lambda index: as_layer(block(index)))
+    first = at_index(np.int32(0))
     numbers = [str(number) for number in range(size)]
 
     def plan(made: Layer, x: Any, *more: Any) -> Plan:
@@ -124,7 +143,12 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
         x, new_state = jax.lax.scan(body, x, (jnp.arange(size), params, stacked, keys))
         return x, _unstack(new_state, numbers)
 
-    return _wrap(first, "stack", plan, apply, lambda new: stack(new, size, unroll=unroll), name="stack")
+    def rebuild_blocks(change: Change) -> Layer:
+        return stack(lambda index: at_index(index)._rebuild(change), size, unroll=unroll)
+
+    again = lambda new: stack(new, size, unroll=unroll)
+    rebuild = None if isinstance(block, Layer) else rebuild_blocks
+    return _wrap(first, "stack", plan, apply, again, name="stack", rebuild=rebuild)
 
 
 def _split(leaf: jax.Array) -> list[jax.Array]:
@@ -254,9 +278,22 @@ def mixed_precision(net: Any, compute: Any = jnp.bfloat16) -> Layer:
         found = [leaf.dtype for leaf in jax.tree.leaves(xs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         return jnp.result_type(*found) if found else jnp.float32
 
+    def planned(leaf: Layer) -> Layer:
+        """The same leaf, planned as it is applied: with parameters that are cast."""
+
+        def plan(made: Layer, *xs: Any) -> Plan:
+            one = leaf._plan(*xs)
+            params = cast(one.params, compute)
+            run = lambda params, state, *xs: leaf.apply(params, state, *xs, key=jax.random.key(0))[0]
+            output = one.output if same(params, one.params) else jax.eval_shape(run, params, one.state, *xs)
+            return one._replace(layer=made, params=params, output=output)
+
+        return make_layer(leaf.name, plan, leaf.apply, describe=lambda: repr(leaf), owns=leaf._owns)
+
     def plan(made: Layer, *xs: Any) -> Plan:
-        one = inner._plan(*cast(xs, compute))
-        return one._replace(layer=made, inputs=xs, output=cast(one.output, outer_dtype(xs)))
+        one = _at_leaves(inner, planned)._plan(*cast(xs, compute))
+        params, _ = jax.eval_shape(one.make, jax.random.key(0))
+        return one._replace(layer=made, inputs=xs, params=params, output=cast(one.output, outer_dtype(xs)))
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
         xs = jax.tree.map(jnp.asarray, xs)

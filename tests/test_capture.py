@@ -65,3 +65,26 @@ def test_surgery_reaches_through_every_combinator(key: jax.Array) -> None:
     same = fnn.map_layers(lambda layer: seen.append(layer.name) or layer, net)
     assert seen.count("dense") == 3
     chex.assert_trees_all_equal(net.init(key, X), same.init(key, X))
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_blocks_that_depend_on_their_number_stay_what_they_are(key: jax.Array, unroll: bool) -> None:
+    # Rebuilt, every block was the first one: 1 * x in place of 6 * x.
+    scaled = lambda number: fnn.serial(fnn.dense(4), lambda x: (number + 1) * x)
+    net = fnn.serial(fnn.stack(scaled, 3, unroll=unroll))
+    params, state = net.init(key, X)
+    y, _ = net.apply(params, state, X)
+    wanted = X
+    for number in range(3):
+        kernel, bias = (params["stack_0"]["dense_0"][name][number] for name in ("kernel", "bias"))
+        wanted = (number + 1) * (wanted @ kernel + bias)
+    chex.assert_trees_all_close(y, wanted, rtol=1e-5)
+    mapped = fnn.map_layers(lambda layer: layer, net)
+    chex.assert_trees_all_equal(mapped.init(key, X), (params, state))
+    chex.assert_trees_all_equal(mapped.apply(params, state, X)[0], y)
+    (captured, outputs), _ = fnn.capture(net, "*dense_0").apply(params, state, X)
+    chex.assert_trees_all_close(captured, y, rtol=1e-6)
+    assert set(outputs) == {f"stack_0/{number}/dense_0" for number in range(3)}
+    chex.assert_trees_all_close(3 * outputs["stack_0/2/dense_0"], y, rtol=1e-6)
+    wrapped = lambda layer: fnn.remat(layer) if layer.name == "dense" else layer
+    chex.assert_trees_all_close(fnn.map_layers(wrapped, net).apply(params, state, X)[0], y, rtol=1e-6)

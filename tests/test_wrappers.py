@@ -114,6 +114,36 @@ def test_mixed_precision_casts_raw_parameters_too(key: jax.Array) -> None:
     chex.assert_trees_all_equal(y, params["embedding"][:3].astype(jnp.bfloat16).astype(jnp.float32))
 
 
+def test_mixed_precision_plans_networks_of_integers_as_it_runs_them(key: jax.Array) -> None:
+    # They were planned in float32: caches had another dtype than what is written to them.
+    planned: list[str] = []
+
+    def spy(x: Any) -> Any:
+        planned.append(x.dtype.name)
+        return x
+
+    ids = jnp.arange(6).reshape(2, 3)
+    tied = lambda f, ids: f.body(f.embedding(ids)) @ f.embedding.params["embedding"].T
+    body = fnn.serial(fnn.attention(2, causal=True, cache=4), spy)
+    net = fnn.mixed_precision(fnn.serial(fnn.wire(tied, embedding=fnn.embedding(5, 4), body=body), spy))
+    params, state = net.init(key, ids)
+    assert set(planned) == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state)} == {"bfloat16", "int32"}
+    y, new = net.apply(params, state, ids)
+    assert y.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert net._plan(ids).output.dtype == jnp.float32
+
+    bare = fnn.language_model(5, 8, fnn.encoder(2, 2, 8, causal=True, cache=4, positions=fnn.Rotary()))
+    model = fnn.mixed_precision(bare)
+    params, state = model.init(key, ids)
+    y, new = model.apply(params, state, ids)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    chex.assert_trees_all_equal(params, bare.init(key, ids)[0])
+    assert y.dtype == jnp.float32
+
+
 def test_wrappers_keep_name_and_children() -> None:
     net = fnn.serial(fnn.dense(4), jnp.tanh)
     for wrapped in (fnn.remat(net), fnn.ensemble(net, 2), fnn.mixed_precision(net)):

@@ -15,7 +15,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from fnn.core.errors import LayerError, within
 from fnn.core.keys import fold
-from fnn.core.layer import Layer, Plan, check_names, make_layer
+from fnn.core.layer import Change, Layer, Plan, change_children, check_names, make_layer
 from fnn.core.leaf import as_layer
 from fnn.core.specs import same, show, specs, zeros
 
@@ -60,9 +60,12 @@ def compose(name: str, forward: Callable[..., Any], children: tuple[tuple[str, L
             plans,
         )
 
-    return make_layer(
-        name, plan, apply, describe=describe, children=children, rebuild=lambda new: compose(name, forward, new)
-    )
+    def rebuild(change: Change) -> Layer:
+        changed = change_children(children, change)
+        return made if changed is children else compose(name, forward, changed)
+
+    made = make_layer(name, plan, apply, describe=describe, children=children, rebuild=rebuild)
+    return made
 
 
 def make_children(plans: tuple[tuple[str, Plan], ...], key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -277,7 +280,7 @@ def make_group(layers: Any) -> Group:
         "group",
         children,
         refuse,
-        lambda new: make_group(dict(new)),
+        lambda change: make_group(dict(change_children(children, change))),
         _describe=lambda: f"group({', '.join(name for name, _ in children)})",
         _owns=True,
     )

@@ -54,7 +54,7 @@ class Layer:
     name: str
     children: tuple[tuple[str, "Layer"], ...]
     _plan: Callable[..., Plan]
-    _rebuild: Callable[[tuple[tuple[str, "Layer"], ...]], "Layer"]
+    _rebuild: Callable[[Callable[[str, "Layer"], "Layer"]], "Layer"]
     _describe: Callable[[], str]
     _owns: bool
 
@@ -71,6 +71,15 @@ class Layer:
         return self._describe()
 
 
+Change = Callable[[str, Layer], Layer]  # from the name of a child and the child to what takes its place
+
+
+def change_children(children: tuple[tuple[str, Layer], ...], change: Change) -> tuple[tuple[str, Layer], ...]:
+    """Put others in the place of children; the same tuple if none is another."""
+    changed = tuple((name, change(name, child)) for name, child in children)
+    return children if changed == children else changed
+
+
 def make_layer(
     name: str,
     plan: Callable[..., Plan],
@@ -78,10 +87,13 @@ def make_layer(
     *,
     describe: Callable[[], str],
     children: tuple[tuple[str, Layer], ...] = (),
-    rebuild: Callable[[tuple[tuple[str, Layer], ...]], Layer] | None = None,
+    rebuild: Callable[[Change], Layer] | None = None,
     owns: bool = True,
 ) -> Layer:
-    """Assemble a Layer from its plan and its unchecked ``apply(params, state, xs, key, train)``."""
+    """Assemble a Layer from its plan and its unchecked ``apply(params, state, xs, key, train)``.
+
+    ``rebuild(change)`` makes the layer with ``change(name, child)`` in the place of each child.
+    """
 
     def checked_plan(*xs: Any) -> Plan:
         with blame(describe, xs):
