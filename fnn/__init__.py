@@ -123,6 +123,7 @@ from fnn.training.step import TrainState as TrainState, train_init as train_init
 from fnn.training.retrace import RetraceWarning as RetraceWarning
 from fnn.training.loop import Report as Report
 from fnn.training.fit import fit as fit
+from fnn.training.resume import load_run as load_run
 from fnn.training.evaluate import evaluate as evaluate, predict as predict
 from fnn.training.early_stopping import early_stopping as early_stopping
 from fnn.training.faults import NonFiniteError as NonFiniteError

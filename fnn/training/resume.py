@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from fnn.checkpoint.errors import CheckpointWarning, MisfitError
+from fnn.checkpoint.errors import CheckpointError, CheckpointWarning, MisfitError
 from fnn.checkpoint.folder import Checkpoints
 from fnn.checkpoint.load import place
 from fnn.checkpoint.structure import ANYTHING, leaves_of, path_name
@@ -106,6 +106,60 @@ def resume(
         stopped=found.note["stopped"],
     )
     return past, found.note["of"]
+
+
+def load_run(
+    checkpoints: Checkpoints | str | Path, like: TrainState | None = None, *, best: bool = False
+) -> TrainState:
+    """Read the state of a run from its checkpoints, to predict, to evaluate or to train further.
+
+    Args:
+        checkpoints: What `fit` or `training` saved to, or its folder.
+        like: A state of the same shapes, such as `train_init` makes. Without it the optimizer's state is of plain dicts
+            and tuples: parameters and state are whole, and `fit` cannot train further.
+        best: Whether to read the best state in place of the newest: by the metric that ``checkpoints`` maximize or
+            minimize, or else by early stopping.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: when there is no checkpoint, or none that is whole, or it holds no `TrainState`.
+        MisfitError: when it does not fit ``like``.
+        ValueError: when the best is asked for, and neither ``checkpoints`` nor early stopping decided which that is.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp, optax, tempfile
+        >>> net, optimizer, folder = fnn.dense(1), optax.sgd(0.1), tempfile.mkdtemp()
+        >>> x, y = jnp.ones((32, 2)), jnp.ones((32, 1))
+        >>> run = fnn.train_init(net, optimizer, jax.random.key(0), x)
+        >>> objective = fnn.supervised(net, optax.losses.squared_error)
+        >>> _ = fnn.fit(objective, optimizer, run, (x, y), checkpoints=fnn.Checkpoints(folder), progress=False)
+        >>> run = fnn.load_run(folder)
+        >>> fnn.predict(net, run.params, run.state, x).shape
+        (32, 1)
+    """
+    checkpoints = checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)
+    parts = ("run", "best", "history", "seen", "metrics")
+    wanted = None if like is None else dict.fromkeys(parts, ANYTHING) | {"run": like}
+    found = checkpoints.restore(wanted, best=best and checkpoints.monitor is not None)
+    if found is None:
+        raise CheckpointError(checkpoints.folder, "it holds no checkpoint")
+    tree = found.tree if isinstance(found.tree, dict) else {}
+    name = "best" if best and checkpoints.monitor is None else "run"
+    if name == "best" and tree.get("best") is None:
+        raise ValueError(
+            f"nothing decided which state in {checkpoints.folder} is the best; pass "
+            'fnn.Checkpoints(folder, minimize="validation/loss") or maximize="validation/accuracy", as to fit'
+        )
+    run = tree.get(name)
+    if isinstance(run, TrainState):
+        return run
+    if not isinstance(run, dict) or set(run) != set(TrainState._fields):
+        raise CheckpointError(
+            checkpoints.folder, "it holds no TrainState; read it by fnn.Checkpoints(folder).restore()"
+        )
+    return TrainState(**run) if like is None else reshape_like(run, like, checkpoints.folder)
 
 
 def reshape_like(tree: Any, like: Any, file: Path) -> Any:

@@ -155,7 +155,7 @@ def renamed(factor: float) -> Any:
 def resumed(folder: Path, objective: Any, data: Any = (X, Y), **options: Any) -> Any:
     checkpoints = fnn.Checkpoints(folder)
     options = {"batch_size": 4, "progress": False, "checkpoints": checkpoints, "optimizer": OPTIMIZER} | options
-    return fnn.fit(objective, options.pop("optimizer"), start(), data, **options)
+    return fnn.fit(objective, options.pop("optimizer"), options.pop("run", None) or start(), data, **options)
 
 
 @pytest.mark.parametrize("data", [(X, Y), BATCHES], ids=["arrays", "iterable"])
@@ -257,6 +257,43 @@ def test_a_padded_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: P
     options = {"batch_size": 8, "remainder": "pad"}
     killed_after(5, tmp_path, monkeypatch, **options)
     assert bits(fit(tmp_path, **options)) == bits(fit(**options))
+
+
+def test_a_run_is_read_from_its_folder_in_one_call(tmp_path: Path) -> None:
+    """The tree of a checkpoint had to be known: what was in it had to be printed first."""
+    checkpoints = fnn.Checkpoints(tmp_path, keep=9, minimize="validation/loss")
+    run, history = resumed(tmp_path, OBJECTIVE, epochs=3, validation=(X, Y), checkpoints=checkpoints)
+    for found in (fnn.load_run(tmp_path), fnn.load_run(checkpoints, start())):
+        assert bits((found, {})) == bits((run, {}))
+    again, _ = resumed(tmp_path / "other", OBJECTIVE, run=fnn.load_run(tmp_path, start()), checkpoints=None)
+    assert int(again.step) == 20
+    best = fnn.load_run(checkpoints, best=True)
+    assert int(best.step) == 5 * (history["validation/loss"].argmin() + 1)
+    measured = fnn.evaluate(OBJECTIVE, best.params, best.state, (X, Y))
+    assert measured["loss"] == pytest.approx(history["validation/loss"].min())
+
+
+def test_without_a_metric_the_best_state_is_that_of_early_stopping(tmp_path: Path) -> None:
+    rule = fnn.early_stopping(2, minimize="step")  # the first epoch is the best
+    resumed(tmp_path, OBJECTIVE, epochs=2, early_stopping=rule)
+    assert int(fnn.load_run(tmp_path, best=True).step) == 5
+    best = fnn.load_run(tmp_path, start(), best=True)
+    assert isinstance(best.opt_state[0], type(start().opt_state[0]))
+    assert int(best.step) == 5
+
+
+def test_what_is_no_run_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(fnn.CheckpointError, match="it holds no checkpoint"):
+        fnn.load_run(tmp_path / "none")
+    resumed(tmp_path / "run", OBJECTIVE)
+    with pytest.raises(ValueError, match=r"nothing decided which state in .* is the best; pass"):
+        fnn.load_run(tmp_path / "run", best=True)
+    with pytest.raises(fnn.MisfitError, match="run/params/"):
+        fnn.load_run(tmp_path / "run", fnn.train_init(fnn.dense(1), OPTIMIZER, jax.random.key(0), X))
+    with fnn.Checkpoints(tmp_path / "tree") as checkpoints:
+        checkpoints.save(1, {"w": jnp.ones(3)})
+    with pytest.raises(fnn.CheckpointError, match=r"no TrainState; read it by fnn.Checkpoints\(folder\).restore\(\)"):
+        fnn.load_run(tmp_path / "tree")
 
 
 def test_metrics_that_are_added_in_the_middle_of_an_epoch_are_nan_before(tmp_path: Path, monkeypatch: Any) -> None:
