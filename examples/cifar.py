@@ -35,6 +35,7 @@ import fnn
 import fnn.plot
 
 CHANNELS = (16, 32, 64)
+augment = fnn.augment.chain(fnn.augment.random_crop(padding=4), fnn.augment.random_flip())
 
 
 class Setting(NamedTuple):
@@ -80,18 +81,6 @@ def resnet(blocks: int) -> fnn.Layer:
         *(block(channels, 2 if number == 0 and channels != CHANNELS[0] else 1) for channels, number in places),
         fnn.global_mean_pool(), fnn.dense(10),
     )  # fmt: skip
-
-
-def augment(key: jax.Array, batch: Any) -> Any:
-    """Shift each picture by up to four pixels, with zeros for what was not seen, and mirror every other one."""
-    x, y = batch
-    shift_key, mirror_key = jax.random.split(key)
-    corners = jax.random.randint(shift_key, (len(x), 2), 0, 9)
-    padded = jnp.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    cut = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), x.shape[1:])
-    x = jax.vmap(cut)(padded, corners)
-    mirror = jax.random.bernoulli(mirror_key, shape=(len(x), 1, 1, 1))
-    return jnp.where(mirror, x[:, :, ::-1], x), y
 
 
 class Averaged(NamedTuple):

@@ -48,8 +48,7 @@ NETWORKS = {"gpt": gpt, "lstm": lstm}
 def crop(key: jax.Array, batch: Any) -> Any:
     """Take half of each piece, from a random place on: the same text in other pieces each time."""
     length = batch[0].shape[1] // 2
-    start = jax.random.randint(key, (), 0, length)
-    return jax.tree.map(lambda ids: jax.lax.dynamic_slice_in_dim(ids, start, length, 1), batch)
+    return fnn.augment.random_crop(length, axes=(1,), parts=("x", "target"))(key, batch)
 
 
 def train(

@@ -87,21 +87,20 @@ def iou(found: Any, masks: Any) -> Any:
 def augment(key: jax.Array, batch: Any, *, size: int) -> Any:
     """Cut a random square out of each picture, turn it over at random, and make it lighter or darker.
 
-    A picture of nuclei has neither up nor down: all eight ways to lay it are as good.
+    A picture of nuclei has neither up nor down: all eight orientations are as good.
     """
+    both = ("x", "target")
+    crop, flip = fnn.augment.random_crop(size, parts=both), fnn.augment.random_flip((1, 2), parts=both)
+    return fnn.augment.chain(crop, flip, transpose_and_light)(key, batch)
 
-    def one(key: jax.Array, x: jax.Array, mask: jax.Array) -> Any:
-        corner_key, flip_key, light_key = jax.random.split(key, 3)
-        row, column = jax.random.randint(corner_key, (2,), 0, jnp.array(mask.shape) - size + 1)
-        both = jnp.concatenate([x, mask[..., None].astype(x.dtype)], axis=-1)
-        both = jax.lax.dynamic_slice(both, (row, column, 0), (size, size, both.shape[-1]))
-        up, left, over = jax.random.bernoulli(flip_key, shape=(3,))
-        both = jnp.where(up, both[::-1], both)
-        both = jnp.where(left, both[:, ::-1], both)
-        both = jnp.where(over, both.swapaxes(0, 1), both)
-        return both[..., :1] * jnp.exp(0.2 * jax.random.normal(light_key)), both[..., 1] > 0.5
 
-    return jax.vmap(one)(jax.random.split(key, len(batch[0])), *batch)
+def transpose_and_light(key: jax.Array, batch: Any) -> Any:
+    """Exchange height and width of every other picture and its mask, and change how light it is."""
+    x, mask = batch
+    transposed = jax.random.bernoulli(fnn.fold(key, "transpose"), shape=(len(x), 1, 1))
+    light = jnp.exp(0.2 * jax.random.normal(fnn.fold(key, "light"), (len(x), 1, 1, 1)))
+    x = jnp.where(transposed[..., None], x.swapaxes(1, 2), x)
+    return x * light, jnp.where(transposed, mask.swapaxes(1, 2), mask)
 
 
 def stretch(images: np.ndarray) -> np.ndarray:

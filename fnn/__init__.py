@@ -132,6 +132,7 @@ from fnn.training.training import training as training
 from fnn.core.caches import clear_caches as clear_caches
 from fnn.training.watch import learning_rate as learning_rate, norms as norms
 from fnn.training.logs import csv_log as csv_log, jsonl_log as jsonl_log, tensorboard_log as tensorboard_log
+from fnn import augment as augment
 
 # Studies: many trainings as few compiled programs.
 from fnn.studies.space import (
@@ -162,9 +163,11 @@ from fnn.studies.statistics import (
 from fnn.studies.study import study as study
 from fnn.studies.finder import LearningRates as LearningRates, find_learning_rate as find_learning_rate
 
-# The public names are those that are imported above: a name is written once. Modules come along with their contents.
+# The public names are those that are imported above, so that each is written once; of the modules, the namespaces.
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _Module)
+    name
+    for name, value in globals().items()
+    if not name.startswith("_") and (not isinstance(value, _Module) or name in ("augment",))
 ]
 
 __doc__ = f"{__doc__}\n" + "\n".join(

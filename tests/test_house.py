@@ -21,6 +21,7 @@ FLOORS = {
     "fnn.wrappers": 1,
     "fnn.metrics": 1,
     "fnn.data": 1,
+    "fnn.augment": 1,
     "fnn.trees": 1,
     "fnn.capture": 2,
     "fnn.recurrent": 2,

@@ -532,6 +532,86 @@ def a_pattern_with_a_typo() -> None:
     fnn.l2(new_run().params, "*kernal")
 
 
+IMAGES = np.ones((8, 6, 6, 3), np.float32), Y
+
+
+@mistake(ValueError, "random_crop would change nothing; give a size, or the padding in which images are shifted")
+def a_crop_without_size() -> None:
+    fnn.augment.random_crop()
+
+
+@mistake(
+    ValueError,
+    "the window is 9 long on axis 1, where the padded examples have 8; give a size of at most 8, or more padding",
+)
+def a_crop_that_is_too_large() -> None:
+    fnn.augment.random_crop(9, padding=1)(KEY, IMAGES)
+
+
+@mistake(
+    ValueError,
+    "x has shape (8, 3), and images are (batch, height, width, channels); add the channel axis, x[..., None], "
+    "or choose the axes of other data by axes=",
+)
+def a_table_that_is_flipped() -> None:
+    fnn.augment.random_flip()(KEY, (X, Y))
+
+
+@mistake(ValueError, "the batch lacks 'x', it has 'picture', 'label'; name others by parts=")
+def a_dict_of_other_names() -> None:
+    fnn.augment.random_shift(2)(KEY, {"picture": IMAGES[0], "label": Y})
+
+
+@mistake(TypeError, "parts is a tuple of names, ('x',), got 'x'")
+def one_part_that_is_no_tuple() -> None:
+    fnn.augment.random_flip(parts="x")(KEY, IMAGES)
+
+
+@mistake(ValueError, "parts that are changed alike must agree on axes (0, 1, 2), got x (8, 6, 6, 3), target (8, 4, 4)")
+def a_mask_of_another_size() -> None:
+    fnn.augment.random_crop(3, parts=("x", "target"))(KEY, (IMAGES[0], np.ones((8, 4, 4))))
+
+
+@mistake(
+    ValueError,
+    "mixup needs soft targets, and these are int64: pass mixup(..., num_classes=10) for one-hot targets of labels "
+    "and train with optax.losses.softmax_cross_entropy, or pass floats",
+)
+def mixed_labels_without_classes() -> None:
+    with jax.enable_x64(True):
+        fnn.augment.mixup(0.2)(KEY, IMAGES)
+
+
+@mistake(ValueError, "cutmix has num_classes=5, and the soft targets have shape (8, 2)")
+def soft_targets_of_other_classes() -> None:
+    fnn.augment.cutmix(num_classes=5)(KEY, (IMAGES[0], np.eye(2, dtype=np.float32)[Y]))
+
+
+@mistake(TypeError, "mixup mixes images and other floats, and x is int32; mix what an embedding gives, not ids")
+def mixed_ids() -> None:
+    fnn.augment.mixup(0.2, num_classes=2)(KEY, (np.ones((8, 5), np.int32), Y))
+
+
+@mistake(ValueError, "cutmix needs images, (batch, height, width, channels), got x of shape (8, 3)")
+def boxes_of_a_table() -> None:
+    fnn.augment.cutmix(num_classes=2)(KEY, (X, Y))
+
+
+@mistake(ValueError, "alpha must be positive, got 0")
+def no_concentration() -> None:
+    fnn.augment.mixup(0)
+
+
+@mistake(ValueError, "mixup needs a batch (x, target), (x, target, weight) or a dict with these keys, got one array")
+def images_that_are_mixed_without_targets() -> None:
+    fnn.augment.mixup(0.2)(KEY, IMAGES[0])
+
+
+@mistake(TypeError, "chain takes functions augment(key, batch), got list")
+def a_list_of_augmentations() -> None:
+    fnn.augment.chain([fnn.augment.random_flip(), fnn.augment.random_crop(padding=4)])  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(("make", "error", "first_line"), MISTAKES)
 def test_a_mistake_is_explained(make: Callable[[], Any], error: type[BaseException], first_line: str) -> None:
     with pytest.raises(error) as caught:
