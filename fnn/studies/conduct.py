@@ -1,5 +1,6 @@
 """A study from its first run to its last: groups of one static choice, rungs, the folder, progress."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class Study:
     engines: dict[str, Engine] = field(default_factory=dict)
     traces: dict[str, dict[str, Traced]] = field(default_factory=dict)
     chosen: dict[str, Any] = field(default_factory=dict)
+    budgets: dict[int, int] = field(default_factory=dict)  # steps of each trial in the present rung
+    ahead: int = 0  # steps of later rungs
+    unasked: int = 0  # trials that are still to be suggested
     asked: Callable[[], bool] = lambda: False  # whether a signal asks to stop
     _written: float = field(default_factory=time.monotonic)
 
@@ -54,11 +58,20 @@ class Study:
         traces = self.traces.setdefault(self.label(trial), {})
         return program_identity(self.settings, self.configurations[trial], traces)
 
+    def ids(self, trials: Sequence[int]) -> list[RunId]:
+        """The runs of some trials."""
+        seeds, folds = range(self.settings.seeds), range(self.settings.folds)
+        return [RunId(trial, seed, fold) for trial in trials for seed in seeds for fold in folds]
+
+    def is_over(self, run_id: RunId) -> bool:
+        """Whether a run has ended, and waits for no other rung."""
+        run = self.runs.get(run_id)
+        return run is not None and run.status in OVER and run_id not in self.store.parked
+
     def conduct(self, trials: Sequence[int]) -> bool:
         """Train these trials to their ends; False where a signal asked to stop before."""
         settings = self.settings
-        ids = [RunId(n, seed, part) for n in trials for seed in range(settings.seeds) for part in range(settings.folds)]
-        for run_id in ids:
+        for run_id in self.ids(trials):
             self.runs.setdefault(run_id, Run(run_id))
         ends = {trial: settings.steps(self.configurations[trial]) for trial in trials}
         rungs = [max(ends.values())]
@@ -68,12 +81,27 @@ class Study:
         for number, rung in enumerate(rungs):
             is_last = number == len(rungs) - 1
             budgets = {trial: min(rung, ends[trial]) for trial in left}
+            self._plan(budgets, rungs[number:])
             if not self._train(left, budgets, stays=not is_last):
                 return False
             if not is_last:
                 left = self._halve(left, rung)
         self._write({})
         return True
+
+    def _plan(self, budgets: dict[int, int], rungs: Sequence[int]) -> None:
+        """Know which steps are ahead: those of the present rung, and as many of the later ones as survivors will do."""
+        self.budgets, self.ahead, count = budgets, 0, len(budgets)
+        for before, rung in itertools.pairwise(rungs):
+            assert self.settings.halving is not None
+            count = self.settings.halving.survivors(count)
+            self.ahead += count * (rung - before) * self.settings.seeds * self.settings.folds
+
+    def steps_left(self) -> int:
+        """How many steps are still to be done, where no other run ends early."""
+        here = [run for run in self.runs.values() if run.id.trial in self.budgets and not self.is_over(run.id)]
+        unasked = self.unasked * max(self.budgets.values()) * self.settings.seeds * self.settings.folds
+        return unasked + self.ahead + sum(max(0, self.budgets[run.id.trial] - run.step) for run in here)
 
     def _train(self, trials: Sequence[int], budgets: dict[int, int], stays: bool) -> bool:
         """Train the runs of trials to their budgets, a group after another."""
@@ -100,7 +128,7 @@ class Study:
             for ended in schedule.train(runs, lambda run: budgets[run.id.trial], stays):
                 if ended:
                     self._prune()
-                self.progress.update(self.runs.values(), self.configurations, self.store.parked)
+                self.progress.update(self.runs.values(), len(self.configurations), self.store.parked, self.steps_left())
                 if self.asked():
                     self._write(schedule.running())
                     return False

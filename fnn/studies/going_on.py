@@ -15,8 +15,8 @@ from fnn.studies.scores import ranked, scores_of, value_of
 from fnn.studies.space import show
 
 
-def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str], resume: str) -> None:
-    """Take in what the folder has."""
+def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str], resume: str) -> str | None:
+    """Take in what the folder has, and say what that is, where it is anything."""
     settings = made.settings
     groups = {made.label(trial): trial for trial in reversed(range(len(made.configurations)))}
     programs = {label: made.identity(trial) for label, trial in groups.items()}
@@ -31,9 +31,10 @@ def go_on(made: Study, folder: StudyFolder, identity: Mapping[str, str], resume:
     made.store.kept |= {run_id: to_host(tree) for run_id, tree in kept.items()}
     made.store.predictions |= {run_id: to_host(tree) for run_id, tree in predictions.items()}
     _forget(made)
-    if runs:
-        over = sum(run.status == "finished" for run in runs.values())
-        made.progress.say(f"going on from {folder.folder}: {over} runs are finished, {len(states)} in the middle")
+    if not runs:
+        return None
+    over = sum(run.status == "finished" for run in runs.values())
+    return f"resuming from {folder.folder}: {over} runs are finished, {len(states)} in the middle"
 
 
 def write_configurations(made: Study, folder: StudyFolder) -> None:

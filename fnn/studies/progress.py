@@ -2,12 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 
 import numpy as np
 from tqdm import tqdm
 
-from fnn.studies.configurations import Configuration
 from fnn.studies.result import many
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.scores import ranked, scores_of
@@ -22,12 +21,12 @@ class StudyProgress:
         remarks: What was said, shown or not.
     """
 
-    def __init__(self, steps: int, value: Callable[[Run], float], monitor: str, maximize: bool, *, shown: bool):
+    def __init__(self, value: Callable[[Run], float], monitor: str, maximize: bool, *, shown: bool):
         self.remarks: list[str] = []
-        self._steps, self._value, self._monitor, self._maximize = steps, value, monitor, maximize
-        self._shown, self._began, self._next = shown, time.perf_counter(), 1
+        self._value, self._monitor, self._maximize = value, monitor, maximize
+        self._shown, self._began, self._next, self._said = shown, time.perf_counter(), 1, ""
         self._bar = tqdm(
-            total=steps,
+            total=1,
             unit=" steps",
             unit_scale=True,
             leave=False,
@@ -44,25 +43,31 @@ class StudyProgress:
             tqdm.write(remark, file=sys.stdout)
             sys.stdout.flush()
 
-    def update(self, runs: Iterable[Run], configurations: Sequence[Configuration], parked: Container[RunId]) -> None:
-        """Tell of the runs as they are now; those that are parked go on later."""
+    def update(self, runs: Iterable[Run], trials: int, parked: Container[RunId], left: int) -> None:
+        """Show the runs as they are now.
+
+        Args:
+            runs: All of them.
+            trials: How many trials they are of.
+            parked: Those that wait for another rung.
+            left: Steps that are still to be done, without those that were left out by runs that ended early.
+        """
+        if not self._shown:
+            return
         runs = list(runs)
         over = [run for run in runs if run.status in OVER and run.id not in parked]
         done = sum(run.step for run in runs)
-        if not self._shown:
-            return
         text = f"{len(over)} of {many(len(runs), 'run')}"
-        scores = scores_of(runs, len(configurations), self._value)
+        scores = scores_of(runs, trials, self._value)
         if np.isfinite(scores).any():
             best = ranked(runs, scores, self._maximize)[0]
             text += f", best {self._monitor} {scores[best]:.4f} (trial {best})"
-        left = len(over) < len(runs)
         if not self._bar.disable:
             self._bar.set_description_str(f"{text} ", refresh=False)
-            self._bar.n = min(done, self._steps)
+            self._bar.n, self._bar.total = done, max(done + left, 1)
             self._bar.refresh()
-        elif done * ROWS >= self._next * self._steps or not left:
-            self._next = done * ROWS // max(self._steps, 1) + 1
+        elif text != self._said and (done * ROWS >= self._next * (done + left) or len(over) == len(runs)):
+            self._next, self._said = done * ROWS // max(done + left, 1) + 1, text
             seconds = time.perf_counter() - self._began
             tqdm.write(f"{text}, {seconds:.0f} s", file=sys.stdout)
             sys.stdout.flush()

@@ -20,6 +20,8 @@ from fnn.studies.statistics import Comparison, Interval, compare, importance, in
 from fnn.studies.suggestions import Suggestions
 from fnn.studies.trial import Table
 
+ROWS = 10  # of the table that is printed
+
 
 class Network(NamedTuple):
     """A trained network, ready to apply.
@@ -220,7 +222,8 @@ class StudyResult:
         names = list(self.space.dimensions)
         early = self.evicted().any()
         rows = [["trial", self.monitor, *(["95% interval"] if several else []), *(["steps"] if early else []), *names]]
-        for trial in [trial for trial in self.order() if np.isfinite(scores[trial])][:10]:
+        scored = [trial for trial in self.order() if np.isfinite(scores[trial])]
+        for trial in scored[:ROWS]:
             about = self.interval(trial)
             spread = [f"{about.low:.4f} to {about.high:.4f}"] if several else []
             steps = [str(max(run.step for run in self._runs([trial])))] if early else []
@@ -228,6 +231,7 @@ class StudyResult:
             rows.append([str(trial), f"{scores[trial]:.4f}", *spread, *steps, *values])
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        lines += [f"... {len(scored) - ROWS} more"] if len(scored) > ROWS else []
         return "\n".join(lines)
 
     def _value(self, run: Run, until: int | None = None) -> float:

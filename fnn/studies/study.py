@@ -170,16 +170,16 @@ def study(
         )
         _check_suggestions(settings)
         value = lambda run: value_of(run, settings.monitor, settings.at)
-        total = sum(steps_of(one) for one in configurations) * seeds * settings.folds
-        shown = StudyProgress(total, value, settings.monitor, settings.maximize, shown=progress)
+        shown = StudyProgress(value, settings.monitor, settings.maximize, shown=progress)
         made = Study(settings, shown, opened, configurations)
         try:
             with termination(saves=opened is not None) as terminated, interruption(made.has_results) as interrupted:
                 made.asked = lambda: terminated() or interrupted()
                 check_trials(settings, configurations)
-                _announce(made)
+                resumed = None
                 if opened is not None:
-                    go_on(made, opened, identity_of(settings, folds_name, count), resume)
+                    resumed = go_on(made, opened, identity_of(settings, folds_name, count), resume)
+                _announce(made, resumed)
                 whole = _conduct(made, count)
             if not whole:
                 over = sum(run.status in OVER for run in made.runs.values())
@@ -209,6 +209,7 @@ def _check_suggestions(settings: Settings) -> None:
 def _conduct(made: Study, count: int) -> bool:
     """Train all configurations, and those that are suggested after the scores of others are known."""
     space, value = made.settings.space, lambda run: value_of(run, made.settings.monitor, made.settings.at)
+    made.unasked = count - len(made.configurations)
     done = made.conduct(range(len(made.configurations)))
     while done and isinstance(space, Suggestions):
         known = len(made.configurations)
@@ -216,6 +217,7 @@ def _conduct(made: Study, count: int) -> bool:
         if known == count:
             break
         made.configurations += space.ask(known, min(space.batch, count - known))
+        made.unasked = count - len(made.configurations)
         if made.folder is not None:
             write_configurations(made, made.folder)
         done = made.conduct(range(known, len(made.configurations)))
@@ -253,17 +255,20 @@ def _count_trials(space: Any, trials: int | None) -> int:
     return trials
 
 
-def _announce(made: Study) -> None:
-    """Say what is coming: how many runs, and how many programs are compiled for them."""
+def _announce(made: Study, resumed: str | None) -> None:
+    """Say what is coming: how many runs, how many programs are compiled for them, and what is done already."""
     settings = made.settings
     parts = [many(len(made.configurations), "trial")]
     parts += [f"{settings.seeds} seeds"] if settings.seeds > 1 else []
     parts += [f"{settings.folds} folds"] if settings.folds > 1 else []
-    runs = len(made.configurations) * settings.seeds * settings.folds
-    labels = list(dict.fromkeys(map(made.label, range(len(made.configurations)))))
+    ids = made.ids(range(len(made.configurations)))
+    left = [run_id.trial for run_id in ids if not made.is_over(run_id)]
+    labels = list(dict.fromkeys(map(made.label, left)))
     listed = "; ".join(labels[:4]) + ("; ..." if len(labels) > 4 else "")
     programs = "one program" if len(labels) == 1 else f"{len(labels)} programs ({listed})"
-    made.progress.say(f"{' x '.join(parts)}: {many(runs, 'run')}, {programs} to compile")
+    made.progress.say(f"{' x '.join(parts)}: {many(len(ids), 'run')}" + (f", {programs} to compile" if labels else ""))
+    if resumed:
+        made.progress.say(resumed)
     if settings.halving is not None:
         longest = max(map(settings.steps, made.configurations))
         *rungs, end = settings.halving.rungs(longest, settings.every)

@@ -114,6 +114,14 @@ def test_the_summary_shows_the_best_first_with_intervals():
     assert [line.split()[0] for line in lines[2:]] == ["1", "0"]
 
 
+def test_the_summary_says_how_many_trials_it_leaves_out():
+    """It showed 10 of 40 trials as if there were no others."""
+    runs = [run(trial, 0, 0, 0.01 * trial) for trial in range(12)] + [run(12, 0, 0, status="diverged")]
+    lines = str(result(runs)).splitlines()
+    assert len(lines) == 13
+    assert lines[-1] == "... 2 more"
+
+
 @pytest.fixture(scope="module")
 def trained():
     return study(keep=2, seeds=2)
