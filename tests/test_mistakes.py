@@ -510,6 +510,178 @@ def misspelt_metric_of_early_stopping() -> None:
 # Studies.
 
 
+ROWS = fnn.grid({"learning_rate": [0.1]})
+TRIAL = (NET, OBJECTIVE, ADAM)
+NEEDS_THE_VALUE = (
+    "the trial needs the value of a hyperparameter while it is compiled, for a shape, a Python if or an int; mark it "
+    "as static, fnn.choice([...], static=True), so that each value gets a program of its own"
+)
+
+
+def study(trial: Any = lambda hp: TRIAL, space: Any = ROWS, **changes: Any) -> Any:
+    settings = {"data": (X, Y), "steps": 2, "batch_size": 4, "mode": "loop", "key": KEY, "progress": False}
+    return fnn.study(trial, space, **settings | changes)
+
+
+@mistake(KeyError, "'rate'")
+def a_hyperparameter_is_misspelt_in_a_trial() -> None:
+    study(lambda hp: (NET, OBJECTIVE, optax.sgd(hp["rate"])))
+
+
+def test_a_misspelt_hyperparameter_is_noted_with_those_that_exist() -> None:
+    with pytest.raises(KeyError) as caught:
+        a_hyperparameter_is_misspelt_in_a_trial()
+    assert caught.value.__notes__[0] == "hp holds 'learning_rate'; give 'rate' a place in the space"
+
+
+@mistake(ValueError, NEEDS_THE_VALUE)
+def a_width_is_traced_in_a_trial() -> None:
+    def trial(hp: Any) -> Any:
+        net = fnn.serial(fnn.dense(hp["width"]), fnn.dense(2))
+        return net, fnn.supervised(net, CROSS_ENTROPY), ADAM
+
+    study(trial, [{"width": 4}])
+
+
+@mistake(ValueError, NEEDS_THE_VALUE)
+def an_if_depends_on_a_traced_hyperparameter() -> None:
+    study(lambda hp: (NET, OBJECTIVE, ADAM if hp["learning_rate"] > 0 else optax.sgd(0.1)))
+
+
+@mistake(
+    TypeError,
+    "the trial must return (net, objective, optimizer), or with augment as a fourth, got (Layer, Supervised)",
+)
+def a_trial_returns_two_values() -> None:
+    study(lambda hp: TRIAL[:2])
+
+
+@mistake(TypeError, "optimizer is the function optax.adam; call it: optax.adam(1e-3)")
+def a_trial_returns_an_optimizer_that_is_not_called() -> None:
+    study(lambda hp: (NET, OBJECTIVE, optax.adam))
+
+
+@mistake(
+    TypeError,
+    "the trial's objective softmax_cross_entropy_with_integer_labels cannot be called as objective(params, state, "
+    "batch, key=key, train=True); a loss(y, target) becomes one by fnn.supervised(net, "
+    "softmax_cross_entropy_with_integer_labels)",
+)
+def a_trial_returns_a_loss_as_its_objective() -> None:
+    study(lambda hp: (NET, CROSS_ENTROPY, ADAM))
+
+
+@mistake(TypeError, "the trial's augment must be a function augment(key, batch), got 'flip'")
+def a_trial_returns_an_augmentation_by_name() -> None:
+    study(lambda hp: (*TRIAL, "flip"))
+
+
+@mistake(TypeError, "trial must be a function trial(hp), got a tuple; pass it without calling it")
+def a_trial_is_called_before_the_study() -> None:
+    study(TRIAL)
+
+
+@mistake(ValueError, "say how many configurations to draw: trials=64")
+def the_number_of_trials_is_forgotten() -> None:
+    study(space={"learning_rate": fnn.uniform(0, 1)})
+
+
+@mistake(
+    ValueError,
+    "space['learning_rate'] is [0.1, 0.2], wanted a dimension such as fnn.uniform(0, 1) or fnn.choice([0.1, 0.2]); "
+    "values that stay the same belong in the trial",
+)
+def a_space_holds_a_list() -> None:
+    study(space={"learning_rate": [0.1, 0.2]}, trials=2)
+
+
+@mistake(ValueError, "maximize='accuracy' is not measured; there is loss")
+def an_unknown_measurement_is_maximized() -> None:
+    study(maximize="accuracy")
+
+
+@mistake(ValueError, "steps must be a positive int, got 10.5")
+def steps_are_no_whole_number() -> None:
+    study(steps=10.5)
+
+
+@mistake(ValueError, "batch_size must be a positive int, got 32.0")
+def a_batch_size_is_a_float() -> None:
+    study(batch_size=32.0)
+
+
+@mistake(ValueError, "seeds must be a positive int, got [0, 1, 2]")
+def seeds_are_a_list() -> None:
+    study(seeds=[0, 1, 2])
+
+
+@mistake(TypeError, "data is a list; pass a tuple of arrays, (x, target) or (x, target, weight)")
+def data_of_a_study_is_a_list() -> None:
+    study(data=[X, Y])
+
+
+@mistake(ValueError, "data is a ndarray of shape (8, 3); fnn.supervised takes (x, target) or (x, target, weight)")
+def data_of_a_study_has_no_target() -> None:
+    study(data=X)
+
+
+@mistake(
+    TypeError,
+    "data[1] holds text (<U1); np.unique(labels, return_inverse=True)[1] numbers classes, .astype(np.float32) makes "
+    "numbers",
+)
+def labels_of_a_study_are_text() -> None:
+    study(data=(X, np.array(list("abababab"))))
+
+
+@mistake(
+    ValueError,
+    "target holds -1 (row 0, and 3 more), the output has 2 classes, 0 to 1; give such rows weight 0",
+)
+def labels_of_a_study_are_no_classes() -> None:
+    study(data=(X, Y - 1))
+
+
+@mistake(
+    ValueError,
+    "k_fold needs at least 2 folds and 1 repeat, got folds=1, repeats=1; for one held-out part use "
+    "fnn.shuffle_split(1)",
+)
+def a_study_has_one_fold() -> None:
+    study(folds=1)
+
+
+@mistake(
+    ValueError,
+    "give folds, which hold out rows of the data, or validation, which is other data; not both",
+)
+def a_study_has_folds_and_validation_data() -> None:
+    study(folds=2, validation=(X, Y))
+
+
+@mistake(ValueError, "at is 'best' or 'last', got 'first'")
+def the_value_of_a_run_is_unknown() -> None:
+    study(at="first")
+
+
+@mistake(
+    TypeError,
+    'early_stopping must be None or such as fnn.early_stopping(5, minimize="validation/loss"), got 3',
+)
+def early_stopping_of_a_study_is_a_number() -> None:
+    study(early_stopping=3)
+
+
+@mistake(TypeError, "halving must be None or such as fnn.halving(3, first=100), got 3")
+def halving_is_a_number() -> None:
+    study(halving=3)
+
+
+@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got int of dtype None")
+def the_key_of_a_study_is_an_int() -> None:
+    study(key=0)
+
+
 # Augmentation and progress.
 
 

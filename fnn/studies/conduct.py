@@ -13,7 +13,7 @@ from fnn.studies.compiled import Traced
 from fnn.studies.configurations import Configuration
 from fnn.studies.engine import Engine
 from fnn.studies.folder import StudyFolder
-from fnn.studies.identity import program_identity
+from fnn.studies.identity import program_identity, traced_for
 from fnn.studies.progress import StudyProgress
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.schedule import Schedule, Store, places_of
@@ -55,8 +55,12 @@ class Study:
 
     def identity(self, trial: int) -> dict[str, str]:
         """What the static choices of a trial compute."""
+        return program_identity(self.settings, self.configurations[trial], self.trace(trial))
+
+    def trace(self, trial: int) -> dict[str, Traced]:
+        """The programs of one network, for the static choices of a trial."""
         traces = self.traces.setdefault(self.label(trial), {})
-        return program_identity(self.settings, self.configurations[trial], traces)
+        return traced_for(self.settings, self.configurations[trial], traces)
 
     def ids(self, trials: Sequence[int]) -> list[RunId]:
         """The runs of some trials."""

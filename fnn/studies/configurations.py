@@ -142,9 +142,10 @@ def _dimensions(space: Mapping[str, Any]) -> dict[str, Dimension]:
     _check_names(space)
     for name, value in space.items():
         if not isinstance(value, Dimension):
+            values = show(list(value) if isinstance(value, list | tuple) else [value])
             raise ValueError(
                 f"space[{name!r}] is {show(value)}, wanted a dimension such as fnn.uniform(0, 1) or "
-                f"fnn.choice([{show(value)}]); values that stay the same belong into the trial"
+                f"fnn.choice({values}); values that stay the same belong in the trial"
             )
     return dict(space)
 

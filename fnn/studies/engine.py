@@ -1,10 +1,8 @@
 """Trainings side by side: one executable of a fixed width for each static choice, and how it is chosen."""
 
+import dataclasses
 import os
-import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fnn.studies.compiled import Axes, Lowered, Traced, lowered, trace
 from fnn.studies.trial import Lane, Place, Program, Table
 
+VALUES = (  # errors of JAX where the value of a traced array is needed
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 Mode = Literal["vmap", "loop", "sharded"]
 
 
@@ -60,17 +63,36 @@ class Engine:
         return self
 
     def trace(self, place: Place, *, predicts: bool = False) -> dict[str, Traced]:
-        """Trace what training takes, and predictions if they are wanted, of one network; ``place`` is an example."""
-        program, traces = self.program, self.traces
-        with explained():
-            if "start" not in traces:
-                traces["start"] = trace(program.start, self.key, place, self.table)
-            lane = traces["start"].outputs
-            if "advance" not in traces:
-                traces["advance"] = trace(program.advance, self.key, lane, place, self.table, np.int32(1))
-            if predicts and "predict" not in traces:
-                traces["predict"] = trace(program.predict, lane, place, self.table)
-        return traces
+        """Trace what training takes, and predictions if they are wanted, of one network.
+
+        Args:
+            place: An example.
+            predicts: Whether predictions are wanted.
+
+        Raises:
+            ValueError: when the trial needs the value of a hyperparameter.
+        """
+        try:
+            _trace(self.program, self.traces, self.key, place, self.table, predicts)
+        except (TypeError, ValueError, IndexError) as error:
+            other = self._error_with_values(place, predicts)
+            if other is not None and isinstance(other, VALUES) == isinstance(error, VALUES):
+                raise  # the hyperparameters have nothing to do with it
+            raise ValueError(
+                "the trial needs the value of a hyperparameter while it is compiled, for a shape, a Python if or an "
+                "int; mark it as static, fnn.choice([...], static=True), so that each value gets a program of its own"
+            ) from error
+        return self.traces
+
+    def _error_with_values(self, place: Place, predicts: bool) -> Exception | None:
+        """What is wrong with a trial where its hyperparameters are numbers of Python."""
+        values = {name: value.item() for name, value in place.hp.items()}
+        program = dataclasses.replace(self.program, static={**self.program.static, **values})
+        try:
+            _trace(program, {}, self.key, place._replace(hp={}), self.table, predicts)
+        except Exception as error:
+            return error
+        return None
 
     @property
     def workers(self) -> int:
@@ -105,8 +127,20 @@ class Engine:
         return jax.device_put(places, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names[0])))
 
     def _lower(self, traced: Traced, axes: Axes, *args: Any, **options: Any) -> Lowered:
-        with explained():
-            return lowered(traced, axes, args, together=self.mode != "loop", mesh=self.mesh, **options)
+        return lowered(traced, axes, args, together=self.mode != "loop", mesh=self.mesh, **options)
+
+
+def _trace(
+    program: Program, traces: dict[str, Traced], key: jax.Array, place: Place, table: Table, predicts: bool
+) -> None:
+    """Add what is missing to ``traces``."""
+    if "start" not in traces:
+        traces["start"] = trace(program.start, key, place, table)
+    lane = traces["start"].outputs
+    if "advance" not in traces:
+        traces["advance"] = trace(program.advance, key, lane, place, table, np.int32(1))
+    if predicts and "predict" not in traces:
+        traces["predict"] = trace(program.predict, lane, place, table)
 
 
 @jax.jit
@@ -114,23 +148,6 @@ def replace(lanes: Lane, new: Lane, which: jax.Array) -> Lane:
     """Lanes of which some are replaced."""
     choose = lambda new, old: jnp.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
     return jax.tree.map(choose, new, lanes)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Say what to do where a trial needs the value of a hyperparameter while it is compiled."""
-    try:
-        yield
-    except Exception as error:
-        traced = isinstance(error, jax.errors.ConcretizationTypeError) or (
-            isinstance(error, TypeError | ValueError) and re.search(r"\b\w*Tracer|Traced<", str(error))
-        )
-        if not traced:
-            raise
-        raise ValueError(
-            "the trial needs the value of a hyperparameter while it is compiled, for a shape, a Python if or an int; "
-            "mark it as static, fnn.choice([...], static=True), so that each value gets a program of its own"
-        ) from error
 
 
 def cores() -> int:

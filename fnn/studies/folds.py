@@ -64,7 +64,10 @@ def k_fold(folds: int, *, stratified: bool = False, groups: Any = None, repeats:
         Stone, Cross-validatory choice and assessment of statistical predictions, JRSS B 36, 1974.
     """
     if folds < 2 or repeats < 1:
-        raise ValueError(f"k_fold needs at least 2 folds and 1 repeat, got folds={folds}, repeats={repeats}")
+        raise ValueError(
+            f"k_fold needs at least 2 folds and 1 repeat, got folds={folds}, repeats={repeats}; for one held-out part "
+            "use fnn.shuffle_split(1)"
+        )
     if stratified and groups is not None:
         raise ValueError("k_fold keeps groups together or classes in proportion, not both; a scikit-learn splitter can")
 

@@ -50,9 +50,7 @@ def program_identity(settings: Settings, configuration: Configuration, traces: d
     ``"program"`` is a fingerprint of the traced program: it decides. `TREES` are compared too, and the other texts
     only explain to a person what may have changed.
     """
-    program, place = settings.program(configuration), example(settings, configuration)
-    engine = Engine(program, "loop", 1, settings.table, settings.key, None, traces)
-    engine.trace(place, predicts=settings.predictions)
+    program = settings.program(configuration)
     lane, measured = traces["advance"].outputs
     contents = [traces[name].content.fingerprint() for name in sorted(traces)]
     made = program.build({name: jnp.asarray(value) for name, value in settings.traced(configuration).items()})
@@ -64,6 +62,12 @@ def program_identity(settings: Settings, configuration: Configuration, traces: d
         **dict(trees),
         **identify(made.objective, None, **options),
     }
+
+
+def traced_for(settings: Settings, configuration: Configuration, traces: dict[str, Traced]) -> dict[str, Traced]:
+    """The programs of one network for a configuration: ``traces``, with what was missing."""
+    engine = Engine(settings.program(configuration), "loop", 1, settings.table, settings.key, None, traces)
+    return engine.trace(example(settings, configuration), predicts=settings.predictions)
 
 
 def example(settings: Settings, configuration: Configuration) -> Place:

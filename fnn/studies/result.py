@@ -44,11 +44,13 @@ class Best(NamedTuple):
         trial: Its number.
         configuration: Its hyperparameters by name.
         score: Mean of its runs' values.
+        step: Median over its runs of the step that their value is of: the steps to train it again for.
     """
 
     trial: int
     configuration: Configuration
     score: float
+    step: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,13 @@ class StudyResult:
         order = [trial for trial in self.order() if np.isfinite(scores[trial])]
         if not order or count < 1:
             raise ValueError(f"top({count}) of {len(order)} trials with a score; {self.counted()}")
-        return [Best(trial, self.configurations[trial], float(scores[trial])) for trial in order[:count]]
+        return [
+            Best(trial, self.configurations[trial], float(scores[trial]), self._step(trial)) for trial in order[:count]
+        ]
+
+    def _step(self, trial: int) -> int:
+        steps = [run.best_step if self.at == "best" else run.step for run in self._runs([trial])]
+        return round(np.median(steps))
 
     def curves(self, name: str) -> np.ndarray:
         """A measurement over time, ``(runs, measurements)``, NaN after a run's end."""

@@ -12,13 +12,12 @@ from jax.sharding import Mesh
 
 from fnn.data import on_device, rows
 from fnn.studies.configurations import Configuration, Space
-from fnn.studies.engine import explained
 from fnn.studies.folds import as_folds, index_sets
 from fnn.studies.halving import Halving
 from fnn.studies.suggestions import Suggestions
 from fnn.studies.trial import Program, Table, Trial
 from fnn.training.early_stopping import EarlyStopping
-from fnn.training.objective import Supervised, split_batch
+from fnn.training.objective import Supervised, check_form, split_batch
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,16 @@ class Settings:
         return Program(self.trial, static, size, self.monitor, 1 if self.maximize else -1, keeps_best)
 
 
+def arrays(data: Any, name: str) -> Any:
+    """The data as arrays of numbers."""
+    if isinstance(data, list):
+        raise TypeError(f"{name} is a list; pass a tuple of arrays, (x, target) or (x, target, weight)")
+    check_form(data)
+    return jax.tree.map_with_path(lambda path, leaf: _array(leaf, name + jax.tree_util.keystr(path)), data)
+
+
 def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tuple[Table, str]:
     """The data and its folds, on the device."""
-    data = jax.tree.map(_array, data)
     size = rows(data)
     if folds is not None and validation is not None:
         raise ValueError("give folds, which hold out rows of the data, or validation, which is other data; not both")
@@ -98,7 +104,6 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     every, sizes = np.arange(size, dtype=np.int32)[None], np.array([size], np.int32)
     if validation is None:
         return Table(on_device(data), *jax.device_put((every, sizes))), "none"
-    validation = jax.tree.map(_array, validation)
     if jax.tree.structure(validation) != jax.tree.structure(data):
         raise ValueError("validation data must have the form of the data, such as (x, target)")
     joined = jax.tree.map(_join, data, validation)
@@ -107,8 +112,12 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     return Table(on_device(joined), *jax.device_put(sets)), "validation data"
 
 
-def _array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
+def _array(leaf: Any, name: str) -> Any:
+    leaf = leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
+    if leaf.dtype.kind in "OSU" and isinstance(leaf, np.ndarray):
+        fix = "np.unique(labels, return_inverse=True)[1] numbers classes, .astype(np.float32) makes numbers"
+        raise TypeError(f"{name} holds {'objects' if leaf.dtype.kind == 'O' else 'text'} ({leaf.dtype}); {fix}")
+    return leaf
 
 
 def _join(a: Any, b: Any) -> Any:
@@ -149,19 +158,22 @@ def goal(maximize: str | None, minimize: str | None, validates: bool) -> dict[st
     return {"monitor": maximize or minimize or default, "maximize": maximize is not None}
 
 
-def check_trials(settings: Settings, configurations: list[Configuration]) -> None:
-    """Build one trial, so that what is wrong with it is said before anything is compiled."""
-    configuration = configurations[0]
-    program = settings.program(configuration)
-    built: list[Trial] = []
-    with explained():
-        jax.eval_shape(lambda hp: built.append(program.build(hp)), settings.traced(configuration))
-    (made,) = built
+def check_trial(settings: Settings, configuration: Configuration, data: Any, validation: Any) -> Trial:
+    """Build a trial, so that what is wrong with it or with the data is said before anything is traced."""
+    traced = {name: value.item() for name, value in settings.traced(configuration).items()}
+    made = settings.program(configuration).build(traced)
     sizes = settings.table.held_out_sizes
-    if sizes is not None and not isinstance(made.objective, Supervised) and np.ptp(np.asarray(sizes)):
+    if isinstance(made.objective, Supervised):
+        if not isinstance(data, tuple | dict) or len(data) not in (2, 3):
+            what = f"of {len(data)}" if isinstance(data, tuple | dict) else f"of shape {np.shape(data)}"
+            raise ValueError(
+                f"data is a {type(data).__name__} {what}; fnn.supervised takes (x, target) or (x, target, weight)"
+            )
+    elif sizes is not None and np.ptp(np.asarray(sizes)):
         raise ValueError("folds of different sizes need an objective made by fnn.supervised, which can mask rows")
     if settings.rule is not None and settings.rule.monitor.startswith("validation/") and sizes is None:
         raise ValueError(f"early stopping monitors {settings.rule.monitor!r}; give folds or validation")
+    return made
 
 
 def positive(value: Any, name: str) -> int:

@@ -23,9 +23,10 @@ from fnn.studies.progress import StudyProgress
 from fnn.studies.result import StudyResult, in_order, many
 from fnn.studies.runs import OVER
 from fnn.studies.scores import scores_of, value_of
-from fnn.studies.settings import Settings, batch_sizes, check_trials, goal, make_table, positive
+from fnn.studies.settings import Settings, arrays, batch_sizes, check_trial, goal, make_table, positive
 from fnn.studies.suggestions import Suggestions
 from fnn.training.early_stopping import EarlyStopping
+from fnn.training.objective import check_data
 from fnn.training.signals import TERMINATED, interruption, termination
 
 
@@ -126,10 +127,14 @@ def study(
         (True, (4, 10))
     """
     check_key(key)
+    if not callable(trial):
+        raise TypeError(f"trial must be a function trial(hp), got a {type(trial).__name__}; pass it without calling it")
     space = as_space(space)
     count = _count_trials(space, trials)
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    seeds = positive(seeds, "seeds")
+    if at not in ("best", "last"):
+        raise ValueError(f"at is 'best' or 'last', got {at!r}")
+    _check_rules(early_stopping, halving, mesh)
     if keep != "all" and (not isinstance(keep, int) or keep < 0):
         raise ValueError(f"keep is a number of trials or 'all', got {keep!r}")
     if mode not in ("auto", "vmap", "loop") or (mode == "loop" and (mesh is not None or width not in (1, "auto"))):
@@ -139,6 +144,8 @@ def study(
     if width != "auto" and (not isinstance(width, int) or width < 1):
         raise ValueError(f"width is a positive number of runs or 'auto', got {width!r}")
     draws = [*np.asarray(jax.random.key_data(key)).ravel().tolist(), zlib.crc32(b"study")]
+    data = arrays(data, "data")
+    validation = None if validation is None else arrays(validation, "validation")
     table, folds_name = make_table(data, validation, folds, draws)
     if predictions and table.held_out is None:
         raise ValueError("predictions are of held-out rows; give folds or validation")
@@ -175,7 +182,7 @@ def study(
         try:
             with termination(saves=opened is not None) as terminated, interruption(made.has_results) as interrupted:
                 made.asked = lambda: terminated() or interrupted()
-                check_trials(settings, configurations)
+                _check(made, data, validation)
                 resumed = None
                 if opened is not None:
                     resumed = go_on(made, opened, identity_of(settings, folds_name, count), resume)
@@ -197,6 +204,27 @@ def _configurations(space: Any, draws: list[int], count: int, folder: StudyFolde
         return space.draw(draws, count)
     known = [] if folder is None else [space.read(row) for row in folder.configurations()]
     return known[:count] or space.ask(0, min(space.batch, count))
+
+
+def _check_rules(early_stopping: Any, halving: Any, mesh: Any) -> None:
+    kinds = [
+        ("early_stopping", early_stopping, EarlyStopping, 'fnn.early_stopping(5, minimize="validation/loss")'),
+        ("halving", halving, Halving, "fnn.halving(3, first=100)"),
+        ("mesh", mesh, Mesh, 'jax.make_mesh((4,), ("trials",))'),
+    ]
+    for name, value, kind, example in kinds:
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name} must be None or such as {example}, got {value!r}")
+
+
+def _check(made: Study, data: Any, validation: Any) -> None:
+    """Say what is wrong with the trial or the data before anything is compiled."""
+    settings, configuration = made.settings, made.configurations[0]
+    objective = check_trial(settings, configuration, data, validation).objective
+    lane = made.trace(0)["start"].outputs
+    for name, some in (("", data), ("validation", validation)):
+        if some is not None:
+            check_data(objective, lane.params, lane.state, some, settings.batch_size(configuration), name)
 
 
 def _check_suggestions(settings: Settings) -> None:
@@ -249,9 +277,9 @@ def _count_trials(space: Any, trials: int | None) -> int:
         if space.rows is None:
             raise ValueError("say how many configurations to draw: trials=64")
         return len(space.rows)
-    if trials < 1 or (space.rows is not None and trials > len(space.rows)):
+    if not isinstance(trials, int) or trials < 1 or (space.rows is not None and trials > len(space.rows)):
         most = "" if space.rows is None else f" and at most {len(space.rows)}, the configurations there are"
-        raise ValueError(f"trials must be at least 1{most}; got {trials}")
+        raise ValueError(f"trials must be an int of at least 1{most}; got {trials!r}")
     return trials
 
 

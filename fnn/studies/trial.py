@@ -1,6 +1,7 @@
 """One training of a study as pure functions: how it starts, advances and is measured."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from fnn.data import pick, rows
 from fnn.metrics.streaming import Metric
 from fnn.ops.shuffle import ROUNDS, rows_of_step
 from fnn.training.objective import Supervised
-from fnn.training.step import Augment, Objective, TrainState, train_init, train_step
+from fnn.training.step import Augment, Objective, TrainState, check_optimizer, train_init, train_step
 
 MEASURED_ROWS = 256  # of a validation set at a time
 
@@ -117,13 +118,24 @@ class Program:
     keeps_best: bool
 
     def build(self, hp: dict[str, Any]) -> Trial:
-        """Call the user's function."""
-        made = self.trial({**self.static, **hp})
+        """Call the user's function, and check what it returns."""
+        hp = {**self.static, **hp}
+        try:
+            made = self.trial(hp)
+        except KeyError as error:
+            if error.args and error.args[0] not in hp:
+                error.add_note(f"hp holds {', '.join(map(repr, hp)) or 'nothing'}; give {error} a place in the space")
+            raise
         if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], Layer):
             raise TypeError(
                 f"the trial must return (net, objective, optimizer), or with augment as a fourth, got {_kind(made)}"
             )
-        return Trial(*made)
+        made = Trial(*made)
+        _check_objective(made.objective)
+        check_optimizer(made.optimizer)
+        if made.augment is not None and not callable(made.augment):
+            raise TypeError(f"the trial's augment must be a function augment(key, batch), got {made.augment!r}")
+        return made
 
     def start(self, key: jax.Array, place: Place, table: Table) -> Lane:
         """The lane before its first step."""
@@ -278,4 +290,23 @@ def _over_chunks(part: Callable[[Any], Any], chunks: Any, merge: Callable[[Any, 
 
 
 def _kind(value: Any) -> str:
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+    if not isinstance(value, tuple | list):
+        return type(value).__name__
+    kinds = ", ".join(type(part).__name__ for part in value)
+    return f"({kinds})" if isinstance(value, tuple) else f"a list [{kinds}]"
+
+
+def _check_objective(objective: Any) -> None:
+    """Raise where an objective cannot be called as one, such as a loss of predictions and targets."""
+    if isinstance(objective, Supervised):
+        return
+    try:
+        inspect.signature(objective).bind({}, {}, (), key=None, train=True)
+    except TypeError:
+        name = getattr(objective, "__name__", type(objective).__name__)
+        raise TypeError(
+            f"the trial's objective {name} cannot be called as objective(params, state, batch, key=key, train=True); a "
+            f"loss(y, target) becomes one by fnn.supervised(net, {name})"
+        ) from None
+    except ValueError:  # it has no signature that Python knows
+        return

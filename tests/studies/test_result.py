@@ -18,6 +18,7 @@ def run(trial, seed, fold, *values, status: Any = "finished"):
     for number, value in enumerate(values):
         made.add(10 * (number + 1), {"validation/accuracy": value})
     made.step, made.best_value = 10 * len(values), max(values, default=float("nan"))
+    made.best_step = 10 * (values.index(made.best_value) + 1) if values else 0
     return made
 
 
@@ -43,8 +44,15 @@ def test_scores_are_means_over_seeds_and_folds_and_the_best_comes_first():
     np.testing.assert_allclose(result(SMALL).scores(), [0.8, 0.9, np.nan])
     assert result(SMALL).order() == [1, 0, 2]
     assert result(SMALL, maximize=False).order() == [0, 1, 2]
-    assert result(SMALL).best() == (1, {"learning_rate": 0.01}, pytest.approx(0.9))
+    assert result(SMALL).best() == (1, {"learning_rate": 0.01}, pytest.approx(0.9), 10)
     np.testing.assert_allclose(result(SMALL, at="last").scores(), [0.8, 0.7, np.nan])
+
+
+def test_the_best_trial_says_for_how_many_steps_to_train_it_again():
+    """The winner's configuration was told, and not the step of its value."""
+    runs = [run(0, seed, 0, *values) for seed, values in enumerate([(0.1, 0.9), (0.8, 0.2, 0.1, 0.1), (0.7, 0.6, 0.8)])]
+    assert result(runs).best().step == 20
+    assert result(runs, at="last").best().step == 30
 
 
 def test_curves_are_padded():

@@ -439,7 +439,7 @@ def test_ctrl_c_returns_what_is_there():
         ({"space": SPACE}, "say how many configurations to draw: trials=64"),
         ({"trials": 0}, "at least 1"),
         ({"trials": 4}, "at most 3, the configurations there are"),
-        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seeds": 0}, "seeds must be a positive int"),
         ({"folds": 49}, "49 folds of 48 rows"),
         ({"steps": 0}, "steps must be a positive int"),
         ({"steps": 2.5}, "steps must be a positive int"),
@@ -481,6 +481,17 @@ def test_a_shape_that_depends_on_a_traced_value_is_explained():
 
     with pytest.raises(ValueError, match=r"fnn.choice\(\[...\], static=True\)"):
         study([{"width": 4}], trial=branching)
+
+
+def test_a_value_that_is_no_hyperparameter_is_not_taken_for_one():
+    """Any error whose text named a tracer was said to need a static hyperparameter."""
+
+    def wrong(hp):
+        net = fnn.serial(lambda x: x if x.sum() > 0 else -x, fnn.dense(1))
+        return net, fnn.supervised(net, optax.losses.squared_error), optax.sgd(hp["learning_rate"])
+
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        study(trial=wrong)
 
 
 def test_a_trial_that_returns_something_else_is_refused():
