@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from fnn.checkpoint.structure import leaves_of
+from fnn.checkpoint.table import ROWS, show_table
 from fnn.core.errors import short_tracebacks
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
+from fnn.core.specs import show
 from fnn.training.mapped import AxisName, mean_over, mean_value, vary
 from fnn.training.objective import Supervised, unpack
 from fnn.training.retrace import traces_of
@@ -39,7 +43,14 @@ class TrainState(NamedTuple):
 
 
 @short_tracebacks
-def train_init(net: Layer, optimizer: optax.GradientTransformation, key: jax.Array, *xs: Any) -> TrainState:
+def train_init(
+    net: Layer,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    *xs: Any,
+    params: Any = None,
+    state: Any = None,
+) -> TrainState:
     """Make the state that training starts from.
 
     Args:
@@ -47,23 +58,68 @@ def train_init(net: Layer, optimizer: optax.GradientTransformation, key: jax.Arr
         optimizer: From optax.
         key: A typed key; it decides the parameters, the order of the data and all that is random in training.
         *xs: Inputs of the network, or specs of them. Only shapes and dtypes are read: the whole data set will do.
+        params: Parameters to start from instead of random ones, such as `fnn.load` reads from a file. They are copied,
+            and floats are cast to the dtypes of the network's own.
+        state: The network's state to start from, such as the statistics of batch normalisation. None: the initial one,
+            even if ``params`` are given.
 
     Returns:
         A `TrainState` at step 0.
 
     Raises:
+        TypeError: when the optimizer is not one.
         LayerError: when the network does not fit the inputs.
+        ValueError: when ``params`` or ``state`` are not those of the network; a table lists what differs.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
-        >>> run = fnn.train_init(fnn.dense(3), optax.adam(1e-3), jax.random.key(0), jnp.ones((8, 5)))
+        >>> net, optimizer = fnn.dense(3), optax.adam(1e-3)
+        >>> run = fnn.train_init(net, optimizer, jax.random.key(0), jnp.ones((8, 5)))
         >>> int(run.step), run.params["kernel"].shape
         (0, (5, 3))
+
+        Other weights of the same network:
+
+        >>> other = fnn.train_init(net, optimizer, jax.random.key(1), jnp.ones((8, 5)), params=run.params)
+        >>> bool((other.params["kernel"] == run.params["kernel"]).all())
+        True
     """
     check_optimizer(optimizer)
     check_key(key)
-    params, state = net.init(fold(key, "init"), *xs)
+    if params is None and state is None:
+        params, state = net.init(fold(key, "init"), *xs)
+    else:
+        plan = jax.eval_shape(net.init, key, *xs)
+        made = plan
+        if params is None or (state is None and jax.tree.leaves(plan[1])):
+            made = net.init(fold(key, "init"), *xs)
+        params = made[0] if params is None else _like("params", params, plan[0])
+        state = made[1] if state is None else _like("state", state, plan[1])
     return TrainState(params, state, optimizer.init(params), key, jnp.zeros((), jnp.int32))
+
+
+def _like(name: str, tree: Any, plan: Any) -> Any:
+    """A copy of a tree that fits a plan, in the containers and dtypes of the plan."""
+    given = {path: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for path, leaf in leaves_of(tree).items()}
+    wanted = leaves_of(plan)
+    rows = [
+        (path, *(show(tree[path]) if path in tree else "nothing" for tree in (wanted, given)))
+        for path in {**wanted, **given}
+        if path not in wanted or path not in given or not _fits(given[path], wanted[path])
+    ]
+    if rows:
+        table = show_table(("array", "the network", "given"), rows, limit=ROWS)
+        count = f"{len(rows)} array{'s differ' if len(rows) > 1 else ' differs'}"
+        verb = "does" if name == "state" else "do"
+        raise ValueError(f"{name} {verb} not fit the network: {count}\n{table}")
+    leaves = [jnp.array(given[path], spec.dtype) for path, spec in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(plan), leaves)
+
+
+def _fits(leaf: Any, spec: Any) -> bool:
+    kinds = [jnp.floating, jnp.integer, jnp.complexfloating, jnp.bool_]
+    is_of = lambda array: [jnp.issubdtype(array.dtype, kind) for kind in kinds]
+    return leaf.shape == spec.shape and is_of(leaf) == is_of(spec)
 
 
 def train_step(

@@ -147,3 +147,43 @@ def test_a_legacy_key_is_an_error() -> None:
     legacy: Any = np.zeros(2, np.uint32)
     with pytest.raises(TypeError, match=r"jax\.random\.key"):
         fnn.train_init(NET, optax.sgd(0.1), legacy, X)
+
+
+NORMED = fnn.serial(fnn.dense(4), fnn.batch_norm(), fnn.dense(2))
+
+
+def test_a_run_starts_from_given_weights(key: jax.Array) -> None:
+    given = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) + 1, NORMED.init(jax.random.key(7), X)[0])
+    run = fnn.train_init(NORMED, optax.adam(1e-3), key, X, params=given)
+    fresh = fnn.train_init(NORMED, optax.adam(1e-3), key, X)
+    chex.assert_trees_all_equal_shapes_and_dtypes(run, fresh)
+    chex.assert_trees_all_close(run.params, given, atol=1e-6)
+    chex.assert_trees_all_equal(run.state, fresh.state)
+    given["dense_0"]["kernel"][:] = 0
+    assert np.all(np.asarray(run.params["dense_0"]["kernel"]) != 0)
+    state = jax.tree.map(lambda leaf: leaf + 3, fresh.state)
+    both = fnn.train_init(NORMED, optax.adam(1e-3), key, X, params=run.params, state=state)
+    chex.assert_trees_all_equal((both.params, both.state), (run.params, state))
+    of_state = fnn.train_init(NORMED, optax.adam(1e-3), key, X, state=state)
+    chex.assert_trees_all_equal((of_state.params, of_state.state), (fresh.params, state))
+
+
+def test_given_weights_that_do_not_fit_are_listed(key: jax.Array) -> None:
+    params, state = NORMED.init(key, X)
+    given = {
+        "dense_0": {"kernel": np.ones((3, 5)), "bias": params["dense_0"]["bias"].astype(int)},
+        "dense_1": params["dense_1"],
+        "head": {"bias": np.ones(2)},
+    }
+    with pytest.raises(ValueError, match="params do not fit the network: 5 arrays differ") as caught:
+        fnn.train_init(NORMED, optax.sgd(0.1), key, X, params=given, state=state)
+    assert [line.split() for line in str(caught.value).split("\n")[1:]] == [
+        ["array", "the", "network", "given"],
+        ["batch_norm_0/bias", "float32[4]", "nothing"],
+        ["batch_norm_0/scale", "float32[4]", "nothing"],
+        ["dense_0/bias", "float32[4]", "int32[4]"],
+        ["dense_0/kernel", "float32[3,4]", "float64[3,5]"],
+        ["head/bias", "nothing", "float64[2]"],
+    ]
+    with pytest.raises(ValueError, match="state does not fit the network: 2 arrays differ"):
+        fnn.train_init(NORMED, optax.sgd(0.1), key, X, params=params, state={})
