@@ -120,6 +120,8 @@ from fnn.checkpoint.folder import Checkpoints as Checkpoints, Restored as Restor
 from fnn.data import Batches as Batches, batches as batches
 from fnn.training.objective import supervised as supervised
 from fnn.training.step import TrainState as TrainState, train_init as train_init, train_step as train_step
+from fnn.training.averaging import ema as ema, ema_params as ema_params
+from fnn.training.loss_scaling import loss_scaling as loss_scaling
 from fnn.training.retrace import RetraceWarning as RetraceWarning
 from fnn.training.loop import Report as Report
 from fnn.training.fit import fit as fit

@@ -15,8 +15,10 @@ from fnn.core.errors import short_tracebacks
 from fnn.core.keys import check_key, fold
 from fnn.core.layer import Layer
 from fnn.core.specs import show
+from fnn.training.loss_scaling import all_finite, has_overflow, scale_of, unscale
 from fnn.training.mapped import AxisName, mean_over, mean_value, vary
 from fnn.training.objective import Supervised, unpack
+from fnn.training.optimizer import check_opt_state, check_optimizer
 from fnn.training.retrace import traces_of
 from fnn.training.watch import Watch
 
@@ -137,7 +139,8 @@ def train_step(
         objective: ``objective(params, state, batch, *, key, train) -> (loss, (state, metrics))``, such as
             `supervised` makes.
         optimizer: From optax. Those that ask for the loss or its function (``optax.lbfgs``,
-            ``optax.contrib.reduce_on_plateau``) get them.
+            ``optax.contrib.reduce_on_plateau``) get them. With `loss_scaling` the gradient is that of the scaled loss,
+            divided by the scale.
         augment: ``augment(key, batch) -> batch``, applied within the step.
         watch: ``watch(params, grads, updates, opt_state) -> metrics``: more to measure, such as `norms`.
         skip_non_finite: Whether a step whose loss or gradients are not finite changes nothing but the step's number;
@@ -170,7 +173,7 @@ def train_step(
 
     def step(run: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         traces_of(step).note(objective, run, batch)
-        _check_opt_state(optimizer, run)
+        check_opt_state(optimizer, run.params, run.opt_state)
         key = jax.random.fold_in(fold(run.key, "step"), run.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -178,17 +181,21 @@ def train_step(
             batch = augment(fold(key, "augment"), batch)
         objective_key = fold(key, "objective")
 
+        scale = scale_of(run.opt_state)
+
         def loss_of(params: Any) -> Any:
-            return unpack(measure(params, run.state, batch, key=objective_key, train=True))
+            loss, (state, metrics) = unpack(measure(params, run.state, batch, key=objective_key, train=True))
+            return loss if scale is None else loss.astype(jnp.float32) * scale, (loss, state, metrics)
 
         def value_and_grad(params: Any) -> tuple[tuple[jax.Array, Any, dict[str, jax.Array]], Any]:
             params = params if axis_name is None else vary(params, axis_name)
-            (loss, (state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+            (_, (loss, state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
             if jax.tree.structure(state) != jax.tree.structure(run.state):
                 raise ValueError(
                     "the objective returned a state of another structure than run.state; return the state that "
                     "net.apply returned"
                 )
+            grads = grads if scale is None else unscale(grads, scale)
             loss, metrics, grads = mean_over((loss, {"loss": loss, **metrics}, grads), axis_name)
             return (loss, state, metrics), grads
 
@@ -197,70 +204,24 @@ def train_step(
             return loss, grads
 
         (loss, state, metrics), grads = value_and_grad(run.params)
-        value_fn = mean_value(mean_value_and_grad) if axis_name is not None else lambda params: loss_of(params)[0]
+        value_fn = mean_value(mean_value_and_grad) if axis_name is not None else lambda params: loss_of(params)[1][0]
         updates, opt_state = optimizer.update(
             grads, run.opt_state, run.params, value=loss, grad=grads, value_fn=value_fn
         )
         params = optax.apply_updates(run.params, updates)
         if watch is not None:
             metrics = _join(metrics, watch(run.params, grads, updates, opt_state))
+        if scale is not None:
+            metrics = _join(metrics, {"loss_scale": scale})
         if skip_non_finite:
-            good = jnp.isfinite(loss) & all_finite(grads)
+            overflows = False if scale is None else has_overflow(grads, scale)  # which the optimizer itself skips
+            good = jnp.isfinite(loss) & (all_finite(grads) | overflows)
             new, old = (params, state, opt_state), (run.params, run.state, run.opt_state)
             params, state, opt_state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, old)
             metrics["skipped"] = (~good).astype(jnp.float32)
         return TrainState(params, state, opt_state, run.key, run.step + 1), metrics
 
     return step
-
-
-@jax.jit
-def all_finite(tree: Any) -> jax.Array:
-    """Whether all numbers of all arrays are."""
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Raise unless ``optimizer`` is one."""
-    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
-        return
-    name = getattr(optimizer, "__name__", None)
-    if name is not None and getattr(optax, name, None) is optimizer:
-        raise TypeError(f"optimizer is the function optax.{name}; call it: optax.{name}(1e-3)")
-    got = repr(optimizer) if isinstance(optimizer, str) else f"a {type(optimizer).__name__}"
-    raise TypeError(f"optimizer must be one of optax, such as optax.adam(1e-3), got {got}")
-
-
-def _check_opt_state(optimizer: optax.GradientTransformation, run: TrainState) -> None:
-    """Raise where the state is that of another optimizer, or of other parameters."""
-    wanted, found = jax.eval_shape(optimizer.init, run.params), run.opt_state
-    if jax.tree.structure(wanted) != jax.tree.structure(found):
-        kinds, others = (", ".join(_kinds(tree)) or "nothing" for tree in (found, wanted))
-        fix = (
-            "pass the optimizer that fnn.train_init was given, or start this one anew: "
-            "run._replace(opt_state=optimizer.init(run.params))"
-        )
-        if kinds == others:
-            raise ValueError(f"run.opt_state does not fit run.params: it is of an optimizer of other parameters; {fix}")
-        raise ValueError(
-            f"run.opt_state is of another optimizer: it holds {kinds}, this optimizer keeps {others}; {fix}"
-        )
-    for (path, leaf), (_, other) in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves_with_path(found)):
-        if leaf.shape != jnp.shape(other):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(
-                f"run.opt_state does not fit run.params: {name} has shape {jnp.shape(other)}, wanted {leaf.shape}; "
-                "start the optimizer anew: run._replace(opt_state=optimizer.init(run.params))"
-            )
-
-
-def _kinds(state: Any) -> list[str]:
-    """The types of an optimizer's states, such as ``ScaleByAdamState``, each with those within."""
-    children = jax.tree_util.tree_flatten(state, is_leaf=lambda part: part is not state)[0]
-    inner = [] if len(children) == 1 and children[0] is state else [kind for part in children for kind in _kinds(part)]
-    if not hasattr(state, "_fields"):
-        return inner
-    return [f"{type(state).__name__}({', '.join(inner)})" if inner else type(state).__name__]
 
 
 def _join(metrics: dict[str, jax.Array], watched: dict[str, jax.Array]) -> dict[str, jax.Array]:
