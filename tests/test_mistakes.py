@@ -309,6 +309,24 @@ def parameters_replaced_without_the_optimizer() -> None:
     fnn.train_step(OBJECTIVE, ADAM)(new_run()._replace(params=params), (X, Y))
 
 
+@mistake(ValueError, "the optimizer keeps no average of the parameters; make it by fnn.ema(optax.adam(1e-3))")
+def average_of_an_optimizer_without_one() -> None:
+    options = {"validation": (X, Y), "evaluate_with": fnn.ema_params}
+    fnn.fit(OBJECTIVE, ADAM, new_run(), (X, Y), batch_size=4, progress=False, **options)
+
+
+@mistake(ValueError, "evaluate_with gives the parameters to validate with; pass validation data")
+def average_without_validation_data() -> None:
+    fit_targets(Y, evaluate_with=fnn.ema_params)
+
+
+@mistake(ValueError, "ema averages parameters; call optimizer.update(grads, opt_state, params)")
+def average_without_parameters() -> None:
+    params = {"bias": np.zeros(2, np.float32)}
+    optimizer = fnn.ema(ADAM)
+    optimizer.update(params, optimizer.init(params))
+
+
 def custom_step(out: Callable[[Any, Any], Any]) -> None:
     def objective(params: Any, state: Any, batch: Any, *, key: Any, train: bool) -> Any:
         return out(jax.numpy.sum(params["dense_0"]["kernel"]), state)

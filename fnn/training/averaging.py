@@ -18,12 +18,12 @@ class EmaState(NamedTuple):
     Attributes:
         inner: The state of the wrapped optimizer.
         average: The average of the parameters, in float32 or wider.
-        count: Number of updates, an int32 scalar.
+        steps: Number of updates, an int32 scalar.
     """
 
     inner: Any
     average: Any
-    count: jax.Array
+    steps: jax.Array
 
 
 def ema(optimizer: optax.GradientTransformation, decay: Any = 0.999) -> optax.GradientTransformationExtraArgs:
@@ -79,15 +79,15 @@ def ema(optimizer: optax.GradientTransformation, decay: Any = 0.999) -> optax.Gr
         if params is None:
             raise ValueError("ema averages parameters; call optimizer.update(grads, opt_state, params)")
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
-        count = state.count + 1
+        steps = state.steps + 1
         log = jnp.log(jnp.float32(decay))
-        rate = jnp.expm1(log) / jnp.expm1(count * log)  # (1 - decay) / (1 - decay**count), exactly 1 at first
+        rate = jnp.expm1(log) / jnp.expm1(steps * log)  # (1 - decay) / (1 - decay**steps), exactly 1 at first
 
         def move(average: jax.Array, new: jax.Array) -> jax.Array:
             return average + (rate * (new.astype(average.dtype) - average)).astype(average.dtype)
 
         average = jax.tree.map(move, state.average, optax.apply_updates(params, updates))
-        return updates, EmaState(inner_state, average, count)
+        return updates, EmaState(inner_state, average, steps)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -15,6 +15,7 @@ import optax
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.caches import cached_on_first
 from fnn.core.errors import short_tracebacks
+from fnn.core.specs import same, specs
 from fnn.data import Batches, batches, is_arrays, on_device, rows
 from fnn.training.arguments import (
     check_arguments,
@@ -56,6 +57,7 @@ def fit(
     remainder: Literal["drop", "pad"] = "drop",
     validation: Any = None,
     validation_batch_size: int | None = None,
+    evaluate_with: Callable[[TrainState], Any] | None = None,
     augment: Augment | None = None,
     early_stopping: EarlyStopping | None = None,
     checkpoints: Checkpoints | None = None,
@@ -100,6 +102,8 @@ def fit(
         validation: Data to evaluate after each epoch, in either form.
         validation_batch_size: Rows at a time in evaluation, for arrays. None: ``batch_size``, which fits into memory
             where training does; more may be faster.
+        evaluate_with: ``evaluate_with(run) -> params``: the parameters to validate with, such as `fnn.ema_params`. The
+            run that `fit` returns, or that early stopping restores, is the trained one.
         augment: ``augment(key, batch) -> batch``, within the compiled step.
         early_stopping: From `fnn.early_stopping`.
         checkpoints: Where to save all that the run needs to go on: after each epoch, or ``every`` so many steps.
@@ -185,9 +189,12 @@ def fit(
     evaluated_rows = validation_batch_size or batch_size
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
     _dry_run(objective, step, run, data, validation, evaluated_rows, early_stopping, checkpoints)
+    if evaluate_with is not None:
+        _check_evaluated(evaluate_with, run, validation)
     kept = None
     if checkpoints is not None:
         settings = {"augment": augment, "early stopping": early_stopping, "watch": watch}
+        settings["evaluate_with"] = evaluate_with
         measured = {"validation": validation is not None or None, "skips steps": non_finite == "skip" or None}
         identity = Identity(checkpoints.folder, identify(objective, data, **settings, **measured), resume)
         if isinstance(data, Batches):
@@ -207,7 +214,7 @@ def fit(
     if isinstance(data, Batches) and not data.pads and (left := rows(data.data) % data.batch_size):
         bar.say(f"each epoch leaves out {left} of {rows(data.data)} rows, which fill no batch of {data.batch_size}")
     logger, costs = Logger(log, log_every), Costs(objective, watch)
-    rules = {"early_stopping": early_stopping, "on_epoch": on_epoch}
+    rules = {"early_stopping": early_stopping, "on_epoch": on_epoch, "evaluate_with": evaluate_with}
     measuring = {"validation": validation, "validation_batch_size": evaluated_rows, "logger": logger, "costs": costs}
     job = Job(objective, step, data, epochs, kept=kept, profiler=profiler, bar=bar, **rules, **measuring)
     try:
@@ -249,6 +256,17 @@ def _dry_run(
             listed = ", ".join([*(trained or []), *(validated or [])])
             without = "" if validation is not None else " (and no validation data)"
             raise ValueError(f"{of} monitors {name!r}, which will not be measured; there is {listed}{without}")
+
+
+def _check_evaluated(evaluate_with: Callable[[TrainState], Any], run: TrainState, validation: Any) -> None:
+    if validation is None:
+        raise ValueError("evaluate_with gives the parameters to validate with; pass validation data")
+    params = jax.eval_shape(evaluate_with, run)
+    if not same(specs(params), specs(run.params)):
+        raise ValueError(
+            "evaluate_with must return parameters in the form of run.params, such as fnn.ema_params does; "
+            f"{evaluate_with!r} returned another tree"
+        )
 
 
 def _check_padding(objective: Objective, arrays: bool) -> None:

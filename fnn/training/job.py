@@ -83,6 +83,7 @@ class Job:
     validation_batch_size: int
     early_stopping: EarlyStopping | None
     on_epoch: Callable[[TrainState, dict[str, Any]], Any] | None
+    evaluate_with: Callable[[TrainState], Any] | None
     kept: Kept | None
     logger: Logger
     profiler: Profiler
@@ -141,7 +142,8 @@ class Job:
         if self.validation is not None:
             key = fold(run.key, "validation")
             size = self.validation_batch_size
-            measured = evaluate(self.objective, run.params, run.state, self.validation, batch_size=size, key=key)
+            params = run.params if self.evaluate_with is None else self.evaluate_with(run)
+            measured = evaluate(self.objective, params, run.state, self.validation, batch_size=size, key=key)
             self.nan_warning.look(measured, len(past.rows) + 1, self.validation)
             row |= {f"validation/{name}": value for name, value in measured.items()}
         past = past._replace(rows=[*past.rows, row], seen=[])

@@ -19,12 +19,12 @@ class LossScaleState(NamedTuple):
     Attributes:
         inner: The state of the wrapped optimizer.
         scale: What the next loss is multiplied by, a float32 scalar.
-        count: Number of finite steps since the scale last changed, an int32 scalar.
+        good_steps: Number of finite steps since the scale last changed, an int32 scalar.
     """
 
     inner: Any
     scale: jax.Array
-    count: jax.Array
+    good_steps: jax.Array
 
 
 def loss_scaling(
@@ -86,12 +86,12 @@ def loss_scaling(
         new, new_inner = inner.update(updates, state.inner, params, **extra_args)
         keep = lambda old, new: jnp.where(overflows, old, new)
         new = jax.tree.map(lambda leaf: jnp.where(overflows, 0, leaf), new)
-        count = state.count + 1
-        grows = count == growth_interval
+        good_steps = state.good_steps + 1
+        grows = good_steps == growth_interval
         grown = jnp.where(grows, jnp.minimum(2 * state.scale, LARGEST), state.scale)
         scale = jnp.where(overflows, jnp.maximum(state.scale / 2, SMALLEST), grown)
-        count = jnp.where(overflows | grows, 0, count)
-        return new, LossScaleState(jax.tree.map(keep, state.inner, new_inner), scale, count)
+        good_steps = jnp.where(overflows | grows, 0, good_steps)
+        return new, LossScaleState(jax.tree.map(keep, state.inner, new_inner), scale, good_steps)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
