@@ -512,6 +512,16 @@ def early_stopping_as_a_number() -> None:
     fit(early_stopping=3)
 
 
+@mistake(TypeError, "log must be a function log(step, values), such as fnn.csv_log('run.csv'), got 'run.csv'")
+def log_as_a_path() -> None:
+    fit(log="run.csv")
+
+
+@mistake(TypeError, "profile must be (start, stop) or (start, stop, folder), got 10")
+def profile_of_a_number_of_steps() -> None:
+    fit(profile=10)
+
+
 @mistake(TypeError, "checkpoints must be fnn.Checkpoints('runs/first'), got 'runs/first'")
 def checkpoints_as_a_path() -> None:
     fit(checkpoints="runs/first")

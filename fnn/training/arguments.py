@@ -74,6 +74,13 @@ def _check_optimizer_and_run(optimizer: Any, run: Any) -> None:
         raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {got}")
 
 
+def check_logs(logs: Any) -> None:
+    """Raise where one is no function."""
+    for log in (logs,) if callable(logs) or isinstance(logs, str | Path) else logs:
+        if not callable(log):
+            raise TypeError(f"log must be a function log(step, values), such as fnn.csv_log('run.csv'), got {log!r}")
+
+
 def check_rules(early_stopping: Any, checkpoints: Any) -> None:
     """Raise where they were not made by `early_stopping` and `Checkpoints`."""
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):

@@ -22,6 +22,7 @@ from fnn.training.arguments import (
     check_choice,
     check_counts,
     check_functions,
+    check_logs,
     check_rules,
     check_validation,
 )
@@ -160,6 +161,7 @@ def fit(
     check_choice("resume", resume, "warn", "strict")
     check_choice("non_finite", non_finite, "stop", "skip", "restore")
     check_functions(augment=augment, watch=watch, on_epoch=on_epoch)
+    check_logs(log)
     check_rules(early_stopping, checkpoints)
     check_validation(validation, epochs)
     if non_finite == "restore":

@@ -18,10 +18,13 @@ class Profiler:
         home: Where the folder ``"profile"`` is made, when none is given.
 
     Raises:
-        ValueError: when the window has no steps.
+        TypeError: when the window is no pair or triple.
+        ValueError: when it has no steps.
     """
 
     def __init__(self, window: Window | None, home: Path):
+        if window is not None and not (isinstance(window, tuple | list) and len(window) in (2, 3)):
+            raise TypeError(f"profile must be (start, stop) or (start, stop, folder), got {window!r}")
         self.begin, self.end = (0, 0) if window is None else window[:2]
         self.folder = Path(window[2]) if window is not None and len(window) == 3 else home / "profile"
         self._runs, self._done = False, window is None

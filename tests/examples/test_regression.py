@@ -97,7 +97,8 @@ def test_random_points_print_a_loss_for_each_epoch(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["regression.py", "--data", "random"])
     runpy.run_path(str(regression.__file__), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    remark, *lines = capsys.readouterr().out.splitlines()
+    assert remark.startswith("each epoch leaves out")
     assert lines[0].split()[:2] == ["epoch", "loss"]
     losses = [float(line.split()[1]) for line in lines[1:]]
     assert len(losses) == 10

@@ -334,7 +334,10 @@ print("done", zlib.crc32(b"".join(bits(found))), flush=True)
 def run_script(folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
 
 
