@@ -10,6 +10,7 @@ from fnn.core.compose import compose, name_children
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import as_layer, layer
+from fnn.ops.checks import check_shapes
 
 
 def serial(*layers: Any, **named: Any) -> Layer:
@@ -147,6 +148,7 @@ def parameter(shape: tuple[int, ...], init: Callable[..., jax.Array], *, dtype: 
         return {"value": init(fold(key, "value"), shape, dtype)}
 
     def apply(params: Any) -> jax.Array:
+        check_shapes(params, value=tuple(shape))
         return params["value"]
 
     return layer(start, apply, name="parameter")

@@ -58,6 +58,14 @@ def _check_size(kind: str, size: int) -> None:
         raise LayerError(f"{kind} wants a positive int as its size, got {size!r}")
 
 
+def _check_count(params: Any, size: int, what: str, kind: str) -> None:
+    if wrong := {leaf.shape[:1] for leaf in jax.tree.leaves(params)} - {(size,)}:
+        count = ", ".join(map(str, wrong.pop())) or "no"
+        raise LayerError(
+            f"params hold {count} {what}, this {kind} has {size}; pass the params that this network's init returned"
+        )
+
+
 def _check_block(block: Any) -> None:
     if isinstance(block, list | tuple):
         raise LayerError(
@@ -119,8 +127,7 @@ def stack(block: Any, size: int, *, unroll: bool = False) -> Layer:
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
         check_names({}, state, set(numbers))
-        if wrong := {len(leaf) for leaf in jax.tree.leaves(params)} - {size}:
-            raise LayerError(f"params hold {wrong.pop()} blocks, this stack has {size}")
+        _check_count(params, size, "blocks", "stack")
         x, *more = xs
         keys = None if key is None else _keys(key, size)
         cached = _has_cache(state)
@@ -209,6 +216,7 @@ def ensemble(net: Any, size: int, *, shared: bool = True) -> Layer:
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
         run = lambda params, state, key, xs: inner.apply(params, state, *xs, key=key, train=train)
+        _check_count(params, size, "networks", "ensemble")
         keys = None if key is None else _keys(key, size)
         return jax.vmap(run, (0, 0, 0, None if shared else 0), axis_size=size)(params, state, keys, xs)
 

@@ -44,6 +44,10 @@ def new_run() -> fnn.TrainState:
 
 # Layers, init and apply.
 
+PHOTOS = np.ones((4, 6, 6, 3), np.float32)
+IDS, SEQUENCES = np.zeros((2, 3), np.int32), np.ones((2, 5, 8), np.float32)
+CNN = fnn.serial(fnn.conv(4, (3, 3)), fnn.batch_norm(), fnn.flatten(), fnn.dense(2))
+
 
 @mistake(
     fnn.LayerError,
@@ -91,6 +95,462 @@ def plain_function_that_asks_for_a_key() -> None:
         return x + jax.random.normal(key, x.shape)
 
     fnn.serial(fnn.dense(2), noise)
+
+
+def gpt(cache: int | None = None) -> fnn.Layer:
+    trunk = fnn.attention(2, causal=True, cache=cache)
+    return fnn.language_model(7, 8, trunk, positions=fnn.learned_positions(20, cache=cache is not None))
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: x has 3 axes, wanted 4 for this window: (batch, height, width, channels); add the channel "
+    "axis, x[..., None], or the batch axis, x[None]",
+)
+def one_image_without_a_batch_axis() -> None:
+    fnn.serial(fnn.conv(4, (3, 3), bias=False)).init(KEY, PHOTOS[0])
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: x is uint8, wanted a floating dtype; convert it first: x.astype(jnp.float32) / 255 for pixels",
+)
+def images_of_bytes() -> None:
+    fnn.serial(fnn.conv(4, (3, 3))).init(KEY, PHOTOS.astype(np.uint8))
+
+
+@mistake(fnn.LayerError, "dense_0: x is int32, wanted a floating dtype; convert it first: x.astype(jnp.float32)")
+def rows_of_ints() -> None:
+    NET.init(KEY, X.astype(np.int32))
+
+
+@mistake(fnn.LayerError, "dense_0: x is a scalar, wanted (*leading, features); add an axis: x[None]")
+def one_number_as_input() -> None:
+    NET.init(KEY, 1.0)
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: x has 5 axes, wanted 4 for this window: (batch, height, width, channels); give the window 3 "
+    "entries, or join leading axes, x.reshape(-1, *x.shape[-3:])",
+)
+def films_into_a_window_of_two_axes() -> None:
+    fnn.serial(fnn.conv(4, (3, 3))).init(KEY, np.ones((2, 3, 6, 6, 3)))
+
+
+@mistake(
+    fnn.LayerError,
+    "lstm_0: x has shape (8, 3), wanted (batch, time, *features); add the missing axes, such as x[..., None]",
+)
+def rows_into_a_recurrent_network() -> None:
+    fnn.serial(fnn.lstm(4)).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "embedding_0: x is float32, wanted ids of an integer dtype; convert them, x.astype(jnp.int32), or "
+    "use fnn.dense for vectors",
+)
+def float_ids_into_an_embedding() -> None:
+    fnn.serial(fnn.embedding(10, 4)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "dense_0: an input is a list, wanted one array; convert it: jnp.asarray(x)")
+def list_as_input() -> None:
+    NET.init(KEY, [[1.0, 2.0], [3.0, 4.0]])
+
+
+@mistake(fnn.LayerError, "dense_0: an input is a tuple, wanted one array")
+def layer_after_one_that_returns_a_pair() -> None:
+    fnn.serial(lambda x: (x, x), fnn.dense(2)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "dense_0: init takes (key, x), got key, 2 inputs")
+def two_inputs_for_one() -> None:
+    NET.init(KEY, X, X)
+
+
+@mistake(
+    ValueError,
+    "window must be a tuple of positive ints, one for each spatial axis, got 3; write (3,) for "
+    "sequences, (3, 3) for images",
+)
+def window_as_an_int() -> None:
+    window: Any = 3
+    fnn.conv(4, window)
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: the window spans 9 and axis 1 of x has size 6; use a smaller window, more padding "
+    '(padding="SAME") or a larger x',
+)
+def window_larger_than_the_image() -> None:
+    fnn.serial(fnn.conv(4, (9, 9), padding="VALID")).init(KEY, PHOTOS)
+
+
+@mistake(
+    ValueError,
+    'padding must be "SAME", "VALID", "CAUSAL", "REFLECT", "CIRCULAR", an int, or pairs (low, high), got \'same\'',
+)
+def padding_in_lower_case() -> None:
+    padding: Any = "same"
+    fnn.conv(4, (3, 3), padding=padding)
+
+
+@mistake(ValueError, "features must be a positive int, got 4.0")
+def float_features() -> None:
+    features: Any = 4.0
+    fnn.dense(features)
+
+
+@mistake(ValueError, "rate must lie in [0.0, 1.0), got 50.0")
+def percent_as_dropout_rate() -> None:
+    fnn.dropout(50)
+
+
+@mistake(TypeError, "conv() got an unexpected keyword argument 'stride'")
+def misspelt_keyword() -> None:
+    options: dict[str, Any] = {"stride": 2}
+    fnn.conv(4, (3, 3), **options)
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: x has 3 channels, which groups=2 does not divide; groups that divide 3 channels and 4 features: 1",
+)
+def groups_that_do_not_divide_the_channels() -> None:
+    fnn.serial(fnn.conv(4, (3, 3), groups=2)).init(KEY, PHOTOS)
+
+
+@mistake(fnn.LayerError, "group_norm_0: 2 groups do not divide 3 channels; groups=1 would")
+def normalised_groups_that_do_not_divide_the_channels() -> None:
+    fnn.serial(fnn.group_norm(2)).init(KEY, PHOTOS)
+
+
+@mistake(
+    fnn.LayerError,
+    "residual_0: the shortcut has shape (8, 3) and the body's output (8, 4); pass "
+    "shortcut=fnn.dense(...) or fnn.conv(...) that makes them equal",
+)
+def residual_of_another_shape() -> None:
+    fnn.serial(fnn.residual(fnn.dense(4))).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "attention_0: 3 heads do not divide 8 features; choose a divisor, or pass head_features")
+def heads_that_do_not_divide_the_features() -> None:
+    fnn.serial(fnn.attention(3)).init(KEY, SEQUENCES)
+
+
+@mistake(
+    fnn.LayerError,
+    "attention_0: a mask has shape (3, 3), wanted (batch, keys), (batch, queries, keys) or (batch, "
+    "heads, queries, keys), each axis of (2, 2, 5, 5) or 1",
+)
+def mask_of_another_shape() -> None:
+    fnn.serial(fnn.attention(2)).init(KEY, SEQUENCES, np.ones((3, 3), bool))
+
+
+@mistake(fnn.LayerError, "stack_0: a stacked block keeps the shape of its input; it maps float32[8,3] to float32[8,4]")
+def stacked_block_that_changes_the_shape() -> None:
+    fnn.serial(fnn.stack(fnn.dense(4), 2)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "stack repeats one block, got a list of 2; use fnn.serial(*blocks)")
+def stack_of_a_list() -> None:
+    fnn.stack([fnn.dense(2), fnn.dense(2)], 2)
+
+
+@mistake(fnn.LayerError, "got the constructor layer_norm itself; call it: layer_norm(...)")
+def stack_of_a_constructor() -> None:
+    fnn.stack(fnn.layer_norm, 2)
+
+
+@mistake(fnn.LayerError, "wanted a Layer or a function, got the string 'gelu'; pass the function, jax.nn.gelu")
+def activation_as_a_string() -> None:
+    fnn.serial(fnn.dense(2), "gelu")
+
+
+@mistake(fnn.LayerError, "wanted a Layer or a function, got a list of 2; unpack it, fnn.serial(*layers)")
+def list_of_layers() -> None:
+    fnn.serial([fnn.dense(2), jax.nn.relu])
+
+
+@mistake(fnn.LayerError, "wanted a Layer or a function, got a dict of hidden, head; unpack it, fnn.serial(**layers)")
+def dict_of_layers() -> None:
+    fnn.serial({"hidden": fnn.dense(2), "head": fnn.dense(2)})
+
+
+@mistake(fnn.LayerError, "wanted a Layer or a function, got the class Block itself; call it: Block(...)")
+def class_instead_of_a_layer() -> None:
+    class Block:
+        pass
+
+    fnn.serial(Block)
+
+
+@mistake(fnn.LayerError, "wanted a Layer or a function, got int: 3")
+def number_instead_of_a_layer() -> None:
+    fnn.serial(fnn.dense(2), 3)
+
+
+@mistake(fnn.LayerError, "got the constructor flatten itself; call it: flatten(...)")
+def uncalled_constructor() -> None:
+    fnn.serial(fnn.dense(2), fnn.flatten)
+
+
+@mistake(fnn.LayerError, "block_0: block is a constructor that was not called; write block(...)")
+def uncalled_constructor_of_a_user() -> None:
+    def block(x: Any = None):
+        return fnn.dense(2)
+
+    fnn.serial(block).init(KEY, X)
+
+
+@mistake(
+    TypeError,
+    "dense is a layer, which holds no weights and is not called: params, state = net.init(key, x); y, "
+    "state = net.apply(params, state, x)",
+)
+def layer_that_is_called() -> None:
+    layer: Any = fnn.dense(8)
+    layer(X)
+
+
+@mistake(
+    TypeError,
+    "serial is a layer, which holds no weights and is not called: params, state = net.init(key, x); y, "
+    "state = net.apply(params, state, x)",
+)
+def network_that_is_called() -> None:
+    net: Any = NET
+    net(X)
+
+
+@mistake(
+    fnn.LayerError,
+    "layer_that_takes_its_key_by_position_0: layer_that_takes_its_key_by_position takes (x, key), got 1 "
+    "input; to ask for key make it keyword-only, *, key",
+)
+def layer_that_takes_its_key_by_position() -> None:
+    def noise(x: Any, key: Any) -> Any:
+        return x + jax.random.normal(key, x.shape)
+
+    fnn.serial(fnn.layer(None, noise)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "mean_0: apply must keep the structure of state: {mean: float32[3]} became {}")
+def state_changed_in_structure() -> None:
+    fnn.serial(moving_mean(lambda params, state, x: (x, {}), stateful=True)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "two layers are called dense_0; give one another name")
+def name_that_is_taken() -> None:
+    fnn.serial(fnn.dense(2), dense_0=fnn.dense(2))
+
+
+@mistake(fnn.LayerError, "has no child 'encodr'; its children are encoder")
+def misspelt_child_of_a_wire() -> None:
+    fnn.wire(lambda f, x: f.encodr(x), encoder=fnn.dense(2)).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "wire_0: never calls its encoder; call every child, or leave it out")
+def child_of_a_wire_that_is_never_called() -> None:
+    fnn.serial(fnn.wire(lambda f, x: x, encoder=fnn.dense(2))).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "wire_0: a group of layers is not callable; call one of them: f.group[0](x)")
+def group_of_a_wire_that_is_called() -> None:
+    fnn.serial(fnn.wire(lambda f, x: f.blocks(x), blocks=[fnn.dense(4)])).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "head: is called with float32[8,3] and again with float32[8,2], which need different parameters; "
+    "give the second call a child of its own",
+)
+def child_called_with_inputs_that_need_other_parameters() -> None:
+    fnn.wire(lambda f, x: f.head(x).sum() + f.head(x[:, :2]).sum(), head=fnn.dense(4)).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "norm: has state and is called inside a jax transformation (vmap, scan, grad, checkpoint, ...) "
+    "within the network's function, where its new state would be lost; call it outside, or use "
+    "fnn.stack, fnn.ensemble or fnn.remat, which carry state through",
+)
+def layer_with_state_under_vmap() -> None:
+    fnn.wire(lambda f, x: jax.vmap(f.norm)(x), norm=fnn.batch_norm()).init(KEY, SEQUENCES)
+
+
+@mistake(KeyError, "'imgae'")
+def misspelt_key_of_an_input() -> None:
+    fnn.serial(fnn.wire(lambda f, x: f.body(x["imgae"]), body=fnn.dense(2))).init(KEY, {"image": X})
+
+
+@mistake(ValueError, "one row is empty")
+def plain_function_with_a_check() -> None:
+    def check(x: Any) -> Any:
+        raise ValueError("one row is empty")
+
+    fnn.serial(fnn.dense(4), check).init(KEY, X)
+
+
+@mistake(fnn.LayerError, "wire_0: the trees of 'head' are read before its first call; call f.head(x) first")
+def weights_that_are_read_before_the_first_call() -> None:
+    fnn.serial(fnn.wire(lambda f, x: x @ f.head.params["kernel"], head=fnn.dense(4))).init(KEY, X)
+
+
+@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got Array of dtype uint32")
+def legacy_key() -> None:
+    NET.init(jax.random.PRNGKey(0), X)
+
+
+@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got int")
+def seed_as_key() -> None:
+    seed: Any = 0
+    NET.init(seed, X)
+
+
+@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got ndarray of dtype float32")
+def inputs_before_the_key() -> None:
+    x: Any = X
+    NET.init(x, KEY)
+
+
+@mistake(TypeError, "key must be one key, got an array of keys of shape (3,); use jax.vmap over keys")
+def array_of_keys() -> None:
+    NET.init(jax.random.split(jax.random.key(1), 3), X)
+
+
+@mistake(fnn.LayerError, "body/body/dropout_0: dropout needs random numbers: pass key=jax.random.key(...) to apply")
+def forgotten_key() -> None:
+    net = fnn.serial(body=fnn.residual(fnn.serial(fnn.dense(3), fnn.dropout(0.5))))
+    net.apply(*net.init(KEY, X), X, train=True)
+
+
+@mistake(
+    fnn.LayerError,
+    "train must be a Python bool, got Array; under jax.jit name it in static_argnames=('train',) or close over it",
+)
+def traced_train() -> None:
+    jax.jit(NET.apply)(*NET.init(KEY, X), X, train=True)
+
+
+@mistake(fnn.LayerError, "state must be the dict that init returned, got ndarray; write net.apply(params, state, x)")
+def forgotten_state() -> None:
+    apply: Any = NET.apply
+    apply(NET.init(KEY, X)[0], X)
+
+
+@mistake(
+    fnn.LayerError, "params must be the dict that init returned, got tuple; unpack it: params, state = net.init(key, x)"
+)
+def trees_that_are_not_unpacked() -> None:
+    trees: Any = NET.init(KEY, X)
+    NET.apply(trees, {}, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "conv_0: state has 'bias', 'kernel', wanted nothing; pass the state that this network's init returned",
+)
+def params_and_state_swapped() -> None:
+    params, state = CNN.init(KEY, PHOTOS)
+    CNN.apply(state, params, PHOTOS)
+
+
+@mistake(
+    fnn.LayerError,
+    "batch_norm_0: state lacks 'mean', 'var' (it has nothing); pass the trees that this network's init returned",
+)
+def empty_state_for_batch_norm() -> None:
+    CNN.apply(CNN.init(KEY, PHOTOS)[0], {}, PHOTOS)
+
+
+@mistake(
+    fnn.LayerError,
+    "dense_0: x has 5 features on its last axis and the kernel was made for 3; pass inputs like those that init saw",
+)
+def inputs_of_another_width() -> None:
+    NET.apply(*NET.init(KEY, X), np.ones((8, 5), np.float32))
+
+
+@mistake(
+    fnn.LayerError,
+    "dense_0: x has 96 features on its last axis and the kernel was made for 144; pass inputs like those that init saw",
+)
+def images_of_another_size() -> None:
+    CNN.apply(*CNN.init(KEY, PHOTOS), PHOTOS[:, :4])
+
+
+@mistake(
+    fnn.LayerError, "dense_0: kernel has shape (3, 4), wanted (3, 5); pass the params that this network's init returned"
+)
+def params_of_a_network_of_another_width() -> None:
+    fnn.serial(fnn.dense(5), jax.nn.relu, fnn.dense(2)).apply(*NET.init(KEY, X), X)
+
+
+@mistake(
+    fnn.LayerError,
+    "dense_0: params has a bias, which this layer does not have; pass the params that this network's init returned",
+)
+def params_of_a_network_with_biases() -> None:
+    fnn.serial(fnn.dense(4, bias=False), jax.nn.relu, fnn.dense(2)).apply(*NET.init(KEY, X), X)
+
+
+@mistake(
+    fnn.LayerError, "params has 'dense_0', 'dense_1', wanted head; pass the params that this network's init returned"
+)
+def params_of_another_network() -> None:
+    fnn.serial(head=fnn.dense(2)).apply(*NET.init(KEY, X), X)
+
+
+@mistake(
+    fnn.LayerError, "dense_0: params lacks 'bias' (it has 'kernel'); pass the trees that this network's init returned"
+)
+def params_without_a_bias() -> None:
+    NET.apply({"dense_0": {"kernel": np.ones((3, 4))}}, {}, X)
+
+
+@mistake(ValueError, "'conv_0/*' matches no leaf; the closest paths are dense_0/bias, dense_0/kernel, dense_1/bias")
+def pattern_that_matches_no_parameter() -> None:
+    fnn.mask(NET.init(KEY, X)[0], "conv_0/*")
+
+
+@mistake(fnn.LayerError, "'rellu_0' matches no layer; the network has dense_0, relu_0, dense_1")
+def pattern_that_matches_no_layer() -> None:
+    fnn.capture(NET, "rellu_0")
+
+
+@mistake(
+    fnn.LayerError, "the network has state (batch_norm_0/mean, batch_norm_0/var); freeze it with fnn.bind(net, state)"
+)
+def network_with_state_as_a_function_of_its_parameters() -> None:
+    fnn.stateless(CNN)[0](KEY, PHOTOS)
+
+
+@mistake(
+    fnn.LayerError,
+    "the network has no cache, so each id would be read without those before it; build it with cache=, "
+    "such as fnn.attention(..., cache=length) or fnn.lstm(..., cache=True)",
+)
+def generating_without_a_cache() -> None:
+    fnn.generate(gpt(), gpt().init(KEY, IDS)[0], IDS, 2)
+
+
+@mistake(
+    fnn.LayerError,
+    "scores became NaN or infinite within 12 ids; build the network with cache=12 or more, and with as "
+    "many positions, or look for NaN in its parameters",
+)
+def generating_beyond_the_cache() -> None:
+    fnn.generate(gpt(4), gpt().init(KEY, IDS)[0], IDS, 9)
+
+
+@mistake(ValueError, "the prompt is int32[3], wanted ids (batch, time) of an integer dtype, at least one in each row")
+def prompt_without_a_batch_axis() -> None:
+    fnn.generate(gpt(8), gpt().init(KEY, IDS)[0], IDS[0], 2)
 
 
 # Convolutions, pooling and wrappers.
@@ -705,7 +1165,7 @@ def halving_is_a_number() -> None:
     study(halving=3)
 
 
-@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got int of dtype None")
+@mistake(TypeError, "key must be a typed key such as jax.random.key(0), got int")
 def the_key_of_a_study_is_an_int() -> None:
     study(key=0)
 

@@ -34,12 +34,6 @@ def test_a_stateful_child_that_is_called_twice_sees_its_new_state(key: jax.Array
     chex.assert_trees_all_close(new["norm"]["mean"], jnp.full(4, 0.75))
 
 
-def test_a_child_that_is_never_called_is_an_error(key: jax.Array) -> None:
-    net = fnn.wire(lambda f, x: f.used(x), used=fnn.dense(2), unused=fnn.dense(2))
-    with pytest.raises(fnn.LayerError, match="never calls its unused"):
-        net.init(key, X)
-
-
 def test_a_child_that_is_called_in_training_alone_is_made(key: jax.Array) -> None:
     def forward(f: Any, x: Any) -> Any:
         y = f.main(x)
@@ -80,34 +74,11 @@ def test_keys_of_grouped_children_go_by_path(key: jax.Array) -> None:
     chex.assert_trees_all_equal(params["blocks"]["1"], alone)
 
 
-def test_a_group_cannot_be_called(key: jax.Array) -> None:
-    with pytest.raises(fnn.LayerError, match="callable"):
-        fnn.wire(lambda f, x: f.blocks(x), blocks=[fnn.dense(4)]).init(key, X)
-
-
 def test_tied_weights_are_read_from_the_handle(key: jax.Array) -> None:
     net = fnn.wire(lambda f, x: f.encode(x) @ f.encode.params["kernel"].T, encode=fnn.dense(2, bias=False))
     params, state = net.init(key, X)
     kernel = params["encode"]["kernel"]
     chex.assert_trees_all_close(net.apply(params, state, X)[0], X @ kernel @ kernel.T, atol=1e-6)
-
-
-def test_reading_weights_before_the_first_call_is_an_error(key: jax.Array) -> None:
-    net = fnn.wire(lambda f, x: x @ f.layer.params["kernel"], layer=fnn.dense(4))
-    with pytest.raises(fnn.LayerError, match="read before its first call"):
-        net.init(key, X)
-
-
-def test_an_unknown_child_is_an_error_that_lists_the_children(key: jax.Array) -> None:
-    with pytest.raises(fnn.LayerError, match="no child 'lair'; its children are layer"):
-        fnn.wire(lambda f, x: f.lair(x), layer=fnn.dense(4)).init(key, X)
-
-
-def test_calls_that_need_different_parameters_are_an_error(key: jax.Array) -> None:
-    net = fnn.wire(lambda f, x: f.layer(x).sum() + f.layer(x[:, :2]).sum(), layer=fnn.dense(4))
-    with pytest.raises(fnn.LayerError, match="a child of its own") as caught:
-        net.init(key, X)
-    assert caught.value.path == ("layer",)
 
 
 def test_a_stateless_child_works_inside_a_transformation(key: jax.Array) -> None:

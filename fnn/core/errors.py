@@ -94,7 +94,8 @@ class blame:  # noqa: N801 - used like contextlib.suppress
     def _reason(self, error: Exception) -> str:
         odd = [type(x).__name__ for x in self._xs if not hasattr(x, "dtype")]
         if odd and isinstance(error, AttributeError | TypeError):
-            return f"an input is a {odd[0]}, wanted one array"
+            hint = "; convert it: jnp.asarray(x)" if odd[0] == "list" else ""
+            return f"an input is a {odd[0]}, wanted one array{hint}"
         return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 

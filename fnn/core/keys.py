@@ -1,6 +1,7 @@
 """Random keys go by name, so that adding a layer changes no other layer's numbers."""
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +30,15 @@ def fold(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
 
+def _name_key(key: Any) -> str:
+    kind = "Array" if isinstance(key, jax.Array) else type(key).__name__
+    return f"{kind} of dtype {key.dtype}" if hasattr(key, "dtype") else kind
+
+
 def check_key(key: jax.Array) -> None:
     """Raise unless ``key`` is one typed PRNG key."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(f"key must be a typed key such as jax.random.key(0), got {type(key).__name__} of dtype {dtype}")
+        raise TypeError(f"key must be a typed key such as jax.random.key(0), got {_name_key(key)}")
     if key.shape != ():
         raise TypeError(f"key must be one key, got an array of keys of shape {key.shape}; use jax.vmap over keys")

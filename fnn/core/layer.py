@@ -120,12 +120,14 @@ def _check_call(params: Any, state: Any, key: jax.Array | None, train: bool) -> 
     for name, tree in (("params", params), ("state", state)):
         if not isinstance(tree, dict):
             hint = "; unpack it: params, state = net.init(key, x)" if isinstance(tree, tuple) else ""
+            hint = "; write net.apply(params, state, x)" if hasattr(tree, "dtype") else hint
             raise TypeError(f"{name} must be the dict that init returned, got {type(tree).__name__}{hint}")
     if key is not None:
         check_key(key)
     if not isinstance(train, bool | np.bool):
+        kind = "Array" if isinstance(train, jax.Array) else type(train).__name__
         raise TypeError(
-            f"train must be a Python bool, got {type(train).__name__}; "
+            f"train must be a Python bool, got {kind}; "
             "under jax.jit name it in static_argnames=('train',) or close over it"
         )
 

@@ -201,7 +201,8 @@ def _missing(start: Callable[..., Any], params: Any, state: Any, xs: Any) -> str
     for kind, tree, made in zip(("params", "state"), (params, state), wanted):
         have = paths(tree)
         if lacking := [path for path in paths(made) if path not in have]:
-            return f"{kind} has no {lacking[0]!r}, it has {', '.join(map(repr, have)) or 'nothing'}"
+            names = ", ".join(map(repr, lacking))
+            return f"{kind} lacks {names} (it has {', '.join(map(repr, have)) or 'nothing'})"
     return ""
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_floating
+from fnn.ops.checks import check_channels, check_floating
 
 
 def prelu(*, init: Callable[..., jax.Array] = jax.nn.initializers.constant(0.25), dtype: Any = jnp.float32) -> Layer:
@@ -47,6 +47,7 @@ def prelu(*, init: Callable[..., jax.Array] = jax.nn.initializers.constant(0.25)
         return {"negative_slope": init(fold(key, "negative_slope"), x.shape[-1:], dtype)}
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        check_channels(x, negative_slope=params["negative_slope"])
         return jnp.where(x > 0, x, params["negative_slope"].astype(x.dtype) * x)
 
     return layer(start, apply)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_range
+from fnn.ops.checks import check_channels, check_range
 from fnn.ops.dtypes import widen
 from fnn.ops.normalize import affine, check_normalizable, standardize
 
@@ -83,6 +83,7 @@ def batch_norm(
         return params, {"mean": jnp.zeros(shape, jnp.float32), "var": jnp.ones(shape, jnp.float32)}
 
     def apply(params: Any, state: Any, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> tuple[Any, Any]:
+        check_channels(x, mean=state["mean"], var=state["var"])
         weight = None
         if mask is not None:
             weight = mask.astype(widen(x).dtype).reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.keys import fold
-from fnn.ops.checks import check_positive_int
+from fnn.ops.checks import check_positive_int, check_shapes
 from fnn.ops.convolution import convolve
 from fnn.ops.linear import linear
 
@@ -107,7 +107,14 @@ def rnn_cell(
         h = activation(u)
         return h, h
 
-    return Cell(init, lambda x: jnp.zeros((x.shape[0], features), x.dtype), step, _product, lambda h: h, name="rnn")
+    return Cell(
+        init,
+        lambda x: jnp.zeros((x.shape[0], features), x.dtype),
+        step,
+        _product(1, features, bias),
+        lambda h: h,
+        name="rnn",
+    )
 
 
 def lstm_cell(
@@ -159,7 +166,7 @@ def lstm_cell(
         zeros = jnp.zeros((x.shape[0], features), x.dtype)
         return zeros, zeros
 
-    return Cell(init, start, _lstm_step, _product, lambda carry: carry[0], name="lstm")
+    return Cell(init, start, _lstm_step, _product(4, features, bias), lambda carry: carry[0], name="lstm")
 
 
 def gru_cell(
@@ -211,6 +218,7 @@ def gru_cell(
         return jnp.zeros((x.shape[0], features), x.dtype)
 
     def project(params: Any, x: jax.Array) -> jax.Array:
+        _check_gates(params, 3, features, bias, bias)
         return linear(x, params["kernel"], params.get("bias"))
 
     def mix(params: Any, h: jax.Array) -> jax.Array:
@@ -282,6 +290,9 @@ def conv_lstm_cell(
         return zeros, zeros
 
     def project(params: Any, x: jax.Array) -> jax.Array:
+        wide = 4 * features
+        check_shapes(params, kernel=(*window, None, wide), recurrent_kernel=(*window, features, wide))
+        check_shapes(params, bias=(wide,) if bias else None)
         return convolve(x, params["kernel"].astype(x.dtype), padding="SAME")
 
     def mix(params: Any, h: jax.Array) -> jax.Array:
@@ -323,5 +334,15 @@ def _gates(
     return init
 
 
-def _product(params: Any, x: jax.Array) -> jax.Array:
-    return linear(x, params["kernel"])
+def _check_gates(params: Any, gates: int, features: int, bias: bool, recurrent_bias: bool) -> None:
+    wide = gates * features
+    check_shapes(params, kernel=(None, wide), recurrent_kernel=(features, wide))
+    check_shapes(params, bias=(wide,) if bias else None, recurrent_bias=(wide,) if recurrent_bias else None)
+
+
+def _product(gates: int, features: int, bias: bool) -> Callable[..., jax.Array]:
+    def project(params: Any, x: jax.Array) -> jax.Array:
+        _check_gates(params, gates, features, bias, False)
+        return linear(x, params["kernel"])
+
+    return project

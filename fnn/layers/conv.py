@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_positive_int
+from fnn.ops.checks import check_positive_int, check_shapes
 from fnn.ops.convolution import convolve, convolve_transpose
 from fnn.ops.windows import CONV_BY_NAME, Padding, check_geometry, check_groups, check_rank
 
@@ -89,6 +89,7 @@ def conv(
         return params | {"bias": bias_init(fold(key, "bias"), (features,), dtype)} if bias else params
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        check_shapes(params, kernel=(*window, None, features), bias=(features,) if bias else None)
         y = convolve(x, params["kernel"], strides=strides, padding=padding, dilation=dilation, groups=groups)
         return y + params["bias"].astype(x.dtype) if bias else y
 
@@ -155,7 +156,9 @@ def depthwise_conv(
         return params | {"bias": bias_init(fold(key, "bias"), (features,), dtype)} if bias else params
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        groups = params["kernel"].shape[-1] // multiplier
+        features = params["kernel"].shape[-1]
+        check_shapes(params, kernel=(*window, 1, features), bias=(features,) if bias else None)
+        groups = features // multiplier
         y = convolve(x, params["kernel"], strides=strides, padding=padding, dilation=dilation, groups=groups)
         return y + params["bias"].astype(x.dtype) if bias else y
 
@@ -234,6 +237,7 @@ def conv_transpose(
         return params | {"bias": bias_init(fold(key, "bias"), (features,), dtype)} if bias else params
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        check_shapes(params, kernel=(*window, None, features), bias=(features,) if bias else None)
         y = convolve_transpose(x, params["kernel"], strides=strides, padding=padding, dilation=dilation, groups=groups)
         return y + params["bias"].astype(x.dtype) if bias else y
 

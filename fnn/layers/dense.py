@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.checks import check_floating, check_positive_int, check_shapes
 from fnn.ops.linear import linear
 
 
@@ -58,6 +58,7 @@ def dense(
         return params | {"bias": bias_init(fold(key, "bias"), (features,), dtype)} if bias else params
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        check_shapes(params, kernel=(None, features), bias=(features,) if bias else None)
         return linear(x, params["kernel"], params["bias"] if bias else None)
 
     return layer(init, apply)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_positive_int
+from fnn.ops.checks import check_positive_int, check_shapes
 
 TABLE_INIT = jax.nn.initializers.lecun_normal(in_axis=1, out_axis=0)
 
@@ -73,6 +73,7 @@ def embedding(
         return {"embedding": embedding_init(fold(key, "embedding"), (vocabulary, features), dtype)}
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        check_shapes(params, embedding=(vocabulary, features))
         return jnp.asarray(params["embedding"]).at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     return layer(init, apply)

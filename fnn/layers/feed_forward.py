@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_floating, check_positive_int, check_range
+from fnn.ops.checks import check_floating, check_positive_int, check_range, check_shapes
 from fnn.ops.drop import drop
 from fnn.ops.linear import linear
 
@@ -79,6 +79,9 @@ def feed_forward(
         return params
 
     def run(params: dict[str, jax.Array], x: jax.Array, key: Any) -> jax.Array:
+        up, wide, narrow = (None, hidden), (hidden,) if bias else None, (None,) if bias else None
+        check_shapes(params, up_kernel=up, gate_kernel=up if gated else None, down_kernel=(hidden, None))
+        check_shapes(params, up_bias=wide, gate_bias=wide if gated else None, down_bias=narrow)
         product = lambda part, x: linear(x, params[f"{part}_kernel"], params.get(f"{part}_bias"))
 
         @jax.checkpoint  # for the gradient the activation is computed again, which is faster than to keep all of it

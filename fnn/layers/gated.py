@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.checks import check_floating, check_positive_int, check_shapes
 from fnn.ops.linear import linear
 
 
@@ -114,6 +114,8 @@ def _gated(
         return params | biases if bias else params
 
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        kernel, one = (None, features), (features,) if bias else None
+        check_shapes(params, kernel=kernel, gate_kernel=kernel, bias=one, gate_bias=one)
         gate = linear(x, params["gate_kernel"], params["gate_bias"] if bias else None)
         return activation(gate) * linear(x, params["kernel"], params["bias"] if bias else None)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.core.keys import fold
 from fnn.core.layer import Layer
 from fnn.core.leaf import layer
-from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.checks import check_floating, check_positive_int, check_shapes
 from fnn.ops.positions import sinusoids
 from fnn.ops.sequences import check_sequence
 
@@ -58,6 +58,7 @@ def learned_positions(
         time = x.shape[1]
         if time > length:
             raise ValueError(f"x has {time} steps and there are {length} positions; pass length={time} or more")
+        check_shapes(params, embedding=(length, x.shape[2]))
         table = params["embedding"].astype(x.dtype)
         if isinstance(start, int):
             return table[:time]

@@ -13,6 +13,41 @@ def check_floating(x: Any) -> None:
         raise TypeError(f"x is {x.dtype}, wanted a floating dtype; convert it first: {hint}")
 
 
+def check_shapes(params: Any, **wanted: tuple[int | None, ...] | None) -> None:
+    """Raise unless parameters have the shapes that a layer's configuration gives them.
+
+    Args:
+        params: The parameters by name; one that is missing is a KeyError.
+        **wanted: Shapes by name, with None for a size that the inputs decide. None for a parameter that the layer does
+            not have.
+    """
+    for name, shape in wanted.items():
+        if shape is None:
+            if name in params:
+                raise ValueError(
+                    f"params has a {name}, which this layer does not have; "
+                    "pass the params that this network's init returned"
+                )
+            continue
+        have = jnp.shape(params[name])
+        if len(have) != len(shape) or any(size not in (None, found) for size, found in zip(shape, have)):
+            padded = (*have, *(None,) * len(shape))
+            full = tuple(found if size is None else size for size, found in zip(shape, padded))
+            raise ValueError(
+                f"{name} has shape {have}, wanted {full}; pass the params that this network's init returned"
+            )
+
+
+def check_channels(x: Any, **leaves: jax.Array | None) -> None:
+    """Raise unless each parameter or statistic that is not None has one entry for each channel of ``x``."""
+    for name, leaf in leaves.items():
+        if leaf is not None and leaf.shape != x.shape[-1:]:
+            raise ValueError(
+                f"x has {x.shape[-1]} features on its last axis and {name} has shape {leaf.shape}; pass inputs like "
+                "those that init saw, and the trees that it returned"
+            )
+
+
 def check_positive_int(name: str, value: Any) -> None:
     """Raise unless ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:

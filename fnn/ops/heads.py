@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.ops.attend import Pattern, attend
-from fnn.ops.checks import check_floating, check_positive_int
+from fnn.ops.checks import check_floating, check_positive_int, check_shapes
 from fnn.ops.cudnn import cudnn_attend, uses_cudnn
 from fnn.ops.linear import linear
 from fnn.ops.normalize import affine, unit_square
@@ -70,6 +70,16 @@ class Heads:
             params |= {f"{name}_scale": jnp.ones((size,), self.dtype) for name in ("query", "key")}
         return params
 
+    def check(self, params: Any, features: int) -> None:
+        """Raise unless the parameters have the shapes that the configuration gives them."""
+        size, out = self.sizes(features)
+        inner, kv_inner = self.heads * size, self.kv_heads * size
+        for name, after in zip(PARTS, (inner, kv_inner, kv_inner, out)):
+            before = inner if name == "out" else None
+            scale = (size,) if self.norm and name in PARTS[:2] else None
+            bias = (after,) if self.bias else None
+            check_shapes(params, **{f"{name}_kernel": (before, after), f"{name}_bias": bias, f"{name}_scale": scale})
+
     def project(self, params: Any, x: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values, each ``(batch, heads, time, head_features)``."""
 
@@ -84,6 +94,8 @@ class Heads:
                 linear(source, params[f"{name}_kernel"], params.get(f"{name}_bias"))
                 for name, source in zip(names, (x, memory, memory))
             ]
+
+        self.check(params, x.shape[-1])
 
         def by_head(name: str, y: jax.Array, heads: int) -> jax.Array:
             y = y.reshape(*y.shape[:2], heads, y.shape[-1] // heads)

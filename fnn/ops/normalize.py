@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.ops.checks import check_floating
+from fnn.ops.checks import check_channels, check_floating
 from fnn.ops.dtypes import widen
 
 
@@ -85,6 +85,7 @@ def unit_square(x: jax.Array, epsilon: Any) -> jax.Array:
 
 def affine(y: jax.Array, scale: jax.Array | None, bias: jax.Array | None, dtype: Any) -> jax.Array:
     """``scale * y + bias``, each where it is not None, in the dtype of ``y``; the result in ``dtype``."""
+    check_channels(y, scale=scale, bias=bias)
     if scale is not None:
         y = y * scale.astype(y.dtype)
     if bias is not None:

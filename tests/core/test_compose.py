@@ -42,11 +42,6 @@ def test_names_that_would_break_paths_or_keys_are_errors(name: str) -> None:
         fnn.serial(**{name: fnn.dense(2)})
 
 
-def test_a_name_that_is_taken_is_an_error() -> None:
-    with pytest.raises(fnn.LayerError, match="two layers are called dense_0"):
-        fnn.serial(fnn.dense(2), dense_0=fnn.dense(3))
-
-
 def test_the_same_layer_twice_is_two_sets_of_weights(key: jax.Array) -> None:
     layer = fnn.dense(4)
     params, _ = fnn.serial(layer, layer).init(key, X)

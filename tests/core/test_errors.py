@@ -95,7 +95,7 @@ def test_an_error_under_jit_and_grad_is_noted_once() -> None:
     net = fnn.serial(fnn.dense(4), lambda x: x @ jnp.ones((9, 9)) if x.ndim == 2 else x)
     params, state = net.init(KEY, X[0])
     loss = jax.jit(jax.grad(lambda params: net.apply(params, state, X)[0].sum()))
-    with pytest.raises(TypeError, match=r"got \(4,\) and \(9,\)") as caught:
+    with pytest.raises(TypeError) as caught:
         loss(params)
     assert notes(caught.value) == ["raised in function_0\n  layer: function()\n  got:   float32[2,4]"]
 
@@ -108,9 +108,9 @@ def scale() -> fnn.Layer:
 @pytest.mark.parametrize(
     ("make", "params", "first_line"),
     [
-        (lambda: fnn.dense(2), {"kernel": jnp.ones((3, 2))}, "params has no 'bias', it has 'kernel'"),
-        (lambda: fnn.batch_norm(), {}, "params has no 'bias', it has nothing"),
-        (scale, {"scale": jnp.ones(3)}, "params has no 'more/shift', it has 'scale'"),
+        (lambda: fnn.dense(2), {"kernel": jnp.ones((3, 2))}, "params lacks 'bias' (it has 'kernel')"),
+        (lambda: fnn.batch_norm(), {}, "params lacks 'bias', 'scale' (it has nothing)"),
+        (scale, {"scale": jnp.ones(3)}, "params lacks 'more/shift' (it has 'scale')"),
     ],
 )
 def test_a_missing_parameter_says_which_trees_to_pass(make: Any, params: Any, first_line: str) -> None:

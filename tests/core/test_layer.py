@@ -10,12 +10,6 @@ X = jnp.ones((2, 3))
 NET = fnn.serial(fnn.dense(4), jax.nn.relu, fnn.dense(2))
 
 
-def test_a_traced_train_is_an_error_that_names_static_argnames(key: jax.Array) -> None:
-    params, state = NET.init(key, X)
-    with pytest.raises(fnn.LayerError, match="static_argnames"):
-        jax.jit(NET.apply)(params, state, X, train=True)
-
-
 def test_a_legacy_key_is_an_error_at_init_and_apply(key: jax.Array) -> None:
     legacy: Any = jnp.zeros(2, jnp.uint32)
     with pytest.raises(TypeError, match=r"jax\.random\.key"):
@@ -23,12 +17,6 @@ def test_a_legacy_key_is_an_error_at_init_and_apply(key: jax.Array) -> None:
     params, state = NET.init(key, X)
     with pytest.raises(fnn.LayerError, match=r"jax\.random\.key"):
         NET.apply(params, state, X, key=legacy)
-
-
-def test_what_init_returned_as_a_whole_is_no_params(key: jax.Array) -> None:
-    both: Any = NET.init(key, X)
-    with pytest.raises(fnn.LayerError, match=r"unpack it: params, state = net\.init"):
-        NET.apply(both, {}, X)
 
 
 def test_init_maps_over_keys_and_compiles(key: jax.Array) -> None:

@@ -328,5 +328,5 @@ def test_a_missing_scale_is_an_error() -> None:
     x = normal(4, CHANNELS)
     net = fnn.batch_norm()
     params, state = net.init(jax.random.key(0), x)
-    with pytest.raises(fnn.LayerError, match="no 'scale'"):
+    with pytest.raises(fnn.LayerError, match="params lacks 'scale'"):
         net.apply({"bias": params["bias"]}, state, x)

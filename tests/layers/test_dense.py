@@ -99,7 +99,7 @@ def test_features_may_be_an_int_of_numpy() -> None:
 
 
 def test_params_without_the_kernel_are_an_error_that_names_it() -> None:
-    with pytest.raises(fnn.LayerError, match="params or state has no 'kernel'"):
+    with pytest.raises(fnn.LayerError, match="params lacks 'bias', 'kernel'"):
         fnn.dense(4).apply({}, {}, normal(3, 5))
 
 
