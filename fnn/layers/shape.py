@@ -1,6 +1,7 @@
 """Layers that only move numbers: flatten, reshape, upsample."""
 
 import math
+import operator
 from typing import Any
 
 import jax
@@ -37,29 +38,48 @@ def flatten() -> Layer:
     return layer(None, apply)
 
 
-def reshape(*shape: int) -> Layer:
-    """Give every example the shape ``shape``; the batch axis stays.
+def reshape(*shape: int | tuple[int, ...]) -> Layer:
+    """Reshape every example; the batch axis stays.
 
     Args:
-        *shape: Sizes of the axes after the batch; one may be -1.
+        *shape: Sizes of the axes after the batch, as ints or as one tuple; one may be -1, which stands for the size
+            that is left.
 
     Returns:
-        A layer that owns nothing.
+        A layer without parameters and state.
 
-        - x: ``(batch, *old)``
+        - x: ``(batch, *old)``, where batch may be 0
         - y: ``(batch, *shape)``
 
     Raises:
-        LayerError: at init, when the sizes do not fit.
+        ValueError: if ``shape`` holds anything but positive ints, 0 and one -1.
+        LayerError: at init, if the sizes do not fit.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
         >>> fnn.reshape(3, -1).apply({}, {}, jnp.ones((2, 12)))[0].shape
         (2, 3, 4)
+        >>> fnn.reshape((3, 4)).apply({}, {}, jnp.ones((2, 12)))[0].shape
+        (2, 3, 4)
     """
+    wanted: tuple[Any, ...] = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    sizes = tuple(operator.index(size) for size in wanted if hasattr(size, "__index__") and not isinstance(size, bool))
+    if len(sizes) != len(wanted) or any(size < -1 for size in sizes) or sizes.count(-1) > 1:
+        raise ValueError(
+            f"shape must be ints, of which one may be -1, got {wanted!r}; "
+            "write fnn.reshape(7, 7, 32) or fnn.reshape(7, -1)"
+        )
 
     def apply(x: Any) -> Any:
-        return x.reshape(x.shape[0], *shape)
+        if x.ndim < 1:
+            raise ValueError("x is a scalar, wanted (batch, *shape); add a batch axis: x[None]")
+        total, known = math.prod(x.shape[1:]), math.prod(size for size in sizes if size != -1)
+        if total % known if -1 in sizes and known else total != known or -1 in sizes:
+            raise ValueError(
+                f"each example of x has the shape {x.shape[1:]}, {total} elements, which do not fill {sizes}; "
+                "give sizes whose product is that number, or -1 for one of them"
+            )
+        return x.reshape(x.shape[0], *(total // known if size == -1 else size for size in sizes))
 
     return layer(None, apply)
 

@@ -34,10 +34,32 @@ def test_reshape_gives_every_example_its_shape(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(run(fnn.reshape(*shape), x), np.stack([example.reshape(shape) for example in x]))
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (-1, 5), (-1, -1)])
+@pytest.mark.parametrize("shape", [(4, 3), (-1, 3), [12]])
+def test_reshape_takes_one_tuple_too(shape: Any) -> None:
+    # It was taken, and init failed with words of JAX.
+    x = normal(2, 3, 4)
+    np.testing.assert_array_equal(run(fnn.reshape(shape), x), run(fnn.reshape(*shape), x))
+
+
+@pytest.mark.parametrize("shape", [(2, -1), (-1,), (2, 6), (3, -1, 2)])
+def test_reshape_of_a_batch_without_rows(shape: tuple[int, ...]) -> None:
+    # What -1 stands for was unknown where the batch has no rows.
+    y = run(fnn.reshape(*shape), normal(0, 3, 4))
+    assert y.shape == (0, *np.zeros((3, 4)).reshape(shape).shape)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (-1, 5), (0, -1), ()])
 def test_a_shape_that_does_not_fit_is_an_error_at_init(shape: tuple[int, ...]) -> None:
-    with pytest.raises(fnn.LayerError, match="reshape"):
+    with pytest.raises(
+        fnn.LayerError, match=r"each example of x has the shape \(3, 4\), 12 elements, which do not fill"
+    ):
         fnn.reshape(*shape).init(jax.random.key(0), normal(2, 3, 4))
+
+
+@pytest.mark.parametrize("shape", [(-1, -1), (3, -2), (2.0, 6), ((3, 4), 1), (True, 12)])
+def test_a_shape_that_is_none_is_an_error(shape: Any) -> None:
+    with pytest.raises(ValueError, match=r"shape must be ints, of which one may be -1, got \("):
+        fnn.reshape(*shape)
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.bfloat16])
