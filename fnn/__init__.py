@@ -66,7 +66,14 @@ from fnn.layers.activation import prelu as prelu, step as step
 # Networks from layers, and ways to run them.
 from fnn.combinators import parallel as parallel, parameter as parameter, residual as residual, serial as serial
 from fnn.wire import wire as wire
-from fnn.wrappers import ensemble as ensemble, mixed_precision as mixed_precision, remat as remat, stack as stack
+from fnn.wrappers import (
+    ensemble as ensemble,
+    frozen as frozen,
+    mixed_precision as mixed_precision,
+    remat as remat,
+    stack as stack,
+)
+from fnn.parametrizations import spectral_norm as spectral_norm, weight_norm as weight_norm
 from fnn.capture import capture as capture, map_layers as map_layers
 
 # Transformers, and sequences from networks that predict the next step.

@@ -252,6 +252,43 @@ def remat(net: Any, policy: Callable[..., bool] | None = None) -> Layer:
     return _wrap(inner, "remat", plan, apply, lambda new: remat(new, policy))
 
 
+def frozen(net: Any) -> Layer:
+    """Freeze a network, or a part of one: no gradient for its parameters, and nothing that training changes.
+
+    It is applied with ``train=False`` even while what surrounds it is trained: dropout does nothing, and batch norm
+    uses and keeps the statistics that it has. Inputs get their gradients.
+
+    Args:
+        net: Any layer.
+
+    Returns:
+        A layer with the name, children and trees of ``net``; checkpoints of either fit the other.
+
+    Note:
+        Gradients are zeros, so that an optimizer with weight decay still moves the parameters. Exclude them by
+        ``optax.multi_transform``, or by the ``mask`` of ``optax.adamw``, with paths from `fnn.mask`.
+
+    Example:
+        >>> import fnn, jax, jax.numpy as jnp
+        >>> trunk = fnn.serial(fnn.dense(8), fnn.batch_norm(), jax.nn.relu, fnn.dropout(0.5))
+        >>> net = fnn.serial(trunk=fnn.frozen(trunk), head=fnn.dense(2))
+        >>> x = jnp.ones((4, 3))
+        >>> params, state = net.init(jax.random.key(0), x)
+        >>> y, new_state = net.apply(params, state, x, train=True)  # needs no key
+        >>> bool(jnp.array_equal(new_state["trunk"]["batch_norm_0"]["mean"], state["trunk"]["batch_norm_0"]["mean"]))
+        True
+    """
+    inner = as_layer(net)
+
+    def plan(made: Layer, *xs: Any) -> Plan:
+        return inner._plan(*xs)._replace(layer=made)
+
+    def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
+        return inner.apply(jax.lax.stop_gradient(params), state, *xs, key=key, train=False)
+
+    return _wrap(inner, "frozen", plan, apply, frozen)
+
+
 def mixed_precision(net: Any, compute: Any = jnp.bfloat16) -> Layer:
     """Compute in a smaller dtype; parameters stay float32 and the result returns to the input's dtype.
 

@@ -19,6 +19,7 @@ FLOORS = {
     "fnn.combinators": 1,
     "fnn.wire": 1,
     "fnn.wrappers": 1,
+    "fnn.parametrizations": 1,
     "fnn.metrics": 1,
     "fnn.data": 1,
     "fnn.augment": 1,

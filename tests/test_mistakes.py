@@ -579,6 +579,32 @@ def a_pool_that_reflects() -> None:
     fnn.max_pool((2, 2), padding="REFLECT")
 
 
+@mistake(
+    ValueError,
+    "shape must be ints, of which one may be -1, got (7, 7.0); write fnn.reshape(7, 7, 32) or fnn.reshape(7, -1)",
+)
+def a_shape_of_floats() -> None:
+    fnn.reshape(7, 7.0)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(
+    fnn.LayerError,
+    "reshape_0: each example of x has the shape (3,), 3 elements, which do not fill (2, 2); "
+    "give sizes whose product is that number, or -1 for one of them",
+)
+def a_shape_that_does_not_fit() -> None:
+    fnn.serial(fnn.reshape((2, 2))).init(KEY, X)
+
+
+@mistake(
+    fnn.LayerError,
+    "spectral_norm wants a layer without children, got serial(dense_0, relu_0, dense_1); "
+    "wrap its layers, by fnn.map_layers for example",
+)
+def spectral_norm_of_a_network() -> None:
+    fnn.spectral_norm(NET)
+
+
 # Sequences, attention and normalisation.
 
 

@@ -149,3 +149,37 @@ def test_wrappers_keep_name_and_children() -> None:
     for wrapped in (fnn.remat(net), fnn.ensemble(net, 2), fnn.mixed_precision(net)):
         assert wrapped.name == "serial"
         assert wrapped.children == net.children
+
+
+def test_a_frozen_part_stays_what_it_is_while_the_rest_is_trained(key: jax.Array) -> None:
+    # Parameters whose updates are zeroed left batch statistics moving and dropout on.
+    free = fnn.serial(trunk=BLOCK, head=fnn.dense(2))
+    net = fnn.serial(trunk=fnn.frozen(BLOCK), head=fnn.dense(2))
+    params, state = net.init(key, X)
+    chex.assert_trees_all_equal((params, state), free.init(key, X))
+
+    def loss(params: Any, x: Any, net: fnn.Layer, train: bool) -> Any:
+        y, new = net.apply(params, state, x, train=train)
+        return jnp.sum(y**2), (y, new)
+
+    (grads, x_grad), (y, new) = jax.grad(loss, (0, 1), has_aux=True)(params, X, net, True)
+    chex.assert_trees_all_equal(new, state)
+    chex.assert_trees_all_equal(y, free.apply(params, state, X)[0])
+    wanted, wanted_x = jax.grad(loss, (0, 1), has_aux=True)(params, X, free, False)[0]
+    chex.assert_trees_all_equal(grads["trunk"], jax.tree.map(jnp.zeros_like, params["trunk"]))
+    chex.assert_trees_all_close((grads["head"], x_grad), (wanted["head"], wanted_x), rtol=1e-6)
+
+
+def test_a_frozen_network_is_captured_and_mapped_like_any_other(key: jax.Array) -> None:
+    net = fnn.frozen(fnn.serial(trunk=BLOCK, blocks=fnn.stack(fnn.dense(4), 2)))
+    assert [name for name, _ in net.children] == ["trunk", "blocks"]
+    params, state = net.init(key, X)
+    y, _ = net.apply(params, state, X)
+    (captured, outputs), _ = fnn.capture(net, "trunk", "blocks").apply(params, state, X, train=True)
+    chex.assert_trees_all_equal(captured, y)
+    chex.assert_trees_all_equal(outputs["blocks"], y)
+    doubled = lambda layer: fnn.serial(layer, lambda x: 2 * x) if layer.name == "tanh" else layer
+    mapped = fnn.map_layers(doubled, net)
+    grads = jax.grad(lambda params: mapped.apply(params, state, X, train=True)[0].sum())(params)
+    chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, params))
+    assert not jnp.array_equal(mapped.apply(params, state, X)[0], y)
