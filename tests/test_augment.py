@@ -172,7 +172,8 @@ def test_areas_of_cutmix_are_distributed_as_in_the_paper(key: jax.Array) -> None
         centres = [draw.integers(height), draw.integers(width)]
         ends = [np.clip([c - half, c + half], 0, length) for c, half, length in zip(centres, halves, (height, width))]
         areas.append(np.prod([last - first for first, last in ends]) / (height * width))
-    assert stats.ks_2samp(inside.mean(axis=(1, 2)), areas)[1] > UNLIKELY
+    compared: Any = stats.ks_2samp(inside.mean(axis=(1, 2)), areas)
+    assert compared.pvalue > UNLIKELY
 
 
 def test_cutmix_of_volumes_and_of_bytes(key: jax.Array) -> None:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from fnn.studies.result import many
 from fnn.studies.runs import OVER, Run, RunId
 from fnn.studies.scores import ranked, scores_of
+from fnn.training.progress import is_live
 
 ROWS = 10  # where there is no terminal
 
@@ -32,7 +33,7 @@ class StudyProgress:
             leave=False,
             dynamic_ncols=True,
             smoothing=0,
-            disable=not (shown and sys.stderr.isatty()),
+            disable=not (shown and is_live()),
             bar_format="{desc}|{bar:20}| {percentage:3.0f}%, {rate_noinv_fmt}, {remaining} left{postfix}",
         )
 

@@ -35,7 +35,7 @@ from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step, measured, spec_of_batch
 from fnn.training.objective import Supervised, check_data, check_form, split_batch
 from fnn.training.profile import Profiler, Window
-from fnn.training.progress import Progress
+from fnn.training.progress import Progress, steps_per_epoch
 from fnn.training.resume import Identity, Past, Resume, history, identify
 from fnn.training.signals import termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
@@ -126,7 +126,8 @@ def fit(
             checkpoint of an earlier step, at last to the beginning. After ten of them in a row it stops.
         on_epoch: ``on_epoch(run, row)``, called after each epoch with the state and what was measured, by name; it may
             return ``"stop"`` to end the training. With ``checkpoints`` a run that was stopped stays stopped.
-        progress: Whether to show a bar (on a terminal) and a row for each epoch.
+        progress: Whether to show a bar (on a terminal or in a notebook; elsewhere a line now and then) and rows of the
+            epochs, about twenty at most.
 
     Returns:
         The trained state and the history: by name one value for each epoch, NumPy arrays. Training metrics are means
@@ -209,7 +210,7 @@ def fit(
     if cut:
         data = replace(data, key=past.run.key if shuffle else None, start=past.began, stop=past.began + len(data))
         profiler.fits(data.stop)
-    bar = Progress(epochs, getattr(data, "steps_per_epoch", None), shown=progress, done=len(past.rows))
+    bar = Progress(epochs, steps_per_epoch(data), shown=progress, done=len(past.rows))
     if kept is not None and kept.step is not None:
         done = f"step {kept.step}, {len(past.rows)} of {epochs} epochs done"
         bar.say(f"resuming from {kept.checkpoints.folder}: {done}")
