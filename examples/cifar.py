@@ -6,8 +6,8 @@ ResNet-20 is twenty layers deep. So deep a network learns because every pair of 
 - augmentation: each picture is shifted by up to four pixels and mirrored at random, within the compiled step;
 - a learning rate that warms up and then falls to zero along a cosine;
 - weight decay on kernels alone;
-- an average of the weights over about the last epoch, which is better than the last weights as long as the learning
-  rate is large. Batch norm's statistics belong to other weights, and are measured anew for the average;
+- an average of the weights over about the last epoch (`fnn.ema`), which is better than the last weights as long as
+  the learning rate is large. Batch norm's statistics belong to other weights, and are measured anew for the average;
 - ``--bfloat16``: half the memory and, on GPUs and TPUs, much faster. A CPU gains nothing.
 
 ``--compare`` trains PyTorch's twin of it (`cifar_torch`): the same pictures, network, schedule and average.
@@ -83,31 +83,6 @@ def resnet(blocks: int) -> fnn.Layer:
     )  # fmt: skip
 
 
-class Averaged(NamedTuple):
-    """The state of `average_weights`: how many steps, and the average."""
-
-    count: jax.Array
-    average: Any
-
-
-def average_weights(decay: float) -> optax.GradientTransformation:
-    """Keep an exponential moving average of the weights in the optimizer's state; the updates stay as they are.
-
-    It comes last in a chain, where the updates are what is added to the weights.
-    """
-
-    def init(params: Any) -> Averaged:
-        return Averaged(jnp.zeros((), jnp.int32), params)
-
-    def update(updates: Any, state: Averaged, params: Any = None) -> tuple[Any, Averaged]:
-        new = optax.apply_updates(params, updates)
-        kept = jnp.where(state.count == 0, 0, decay)  # begins with the weights after the first step
-        average = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, new)
-        return updates, Averaged(state.count + 1, average)
-
-    return optax.GradientTransformation(init, update)
-
-
 def statistics(net: fnn.Layer, params: Any, state: Any, x: np.ndarray, batch_size: int) -> Any:
     """Measure batch norm's statistics for these weights, on up to 60 batches of training pictures."""
     apply = jax.jit(lambda state, x: net.apply(params, state, x, train=True)[1])
@@ -127,8 +102,8 @@ def train(setting: Setting, data: Any, validation: Any) -> tuple[fnn.Layer, dict
     optimizer = optax.chain(
         optax.add_decayed_weights(setting.decay, mask=lambda params: fnn.mask(params, "*kernel")),
         optax.sgd(schedule, momentum=0.9, nesterov=True),
-        average_weights(1 - 1 / per_epoch),
     )
+    optimizer = fnn.ema(optimizer, decay=1 - 1 / per_epoch)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels
     objective = fnn.supervised(net, loss, metrics={"accuracy": fnn.accuracy})
     run = fnn.train_init(net, optimizer, jax.random.key(setting.seed), data[0])
@@ -137,7 +112,7 @@ def train(setting: Setting, data: Any, validation: Any) -> tuple[fnn.Layer, dict
         objective, optimizer, run, data, batch_size=setting.batch_size, epochs=setting.epochs, augment=augment,
         validation=validation,
     )  # fmt: skip
-    average = optax.tree.get(run.opt_state, "average")
+    average = fnn.ema_params(run)
     state = statistics(net, average, run.state, data[0], setting.batch_size)
     return net, {"last weights": (run.params, run.state), "averaged weights": (average, state)}, history
 

@@ -106,35 +106,48 @@ def _wrong_integers(objective: Objective, run: TrainState, batch: Any, rows: np.
         return None
     x, target, weight = split_batch(batch)
     y, _ = jax.jit(objective.output)(run.params, run.state, x)
-    bad = ~np.all([_finite_rows(leaf) for leaf in jax.tree.leaves(y)], axis=0)
-    for path, table in jax.tree.leaves_with_path(run.params):
-        if getattr(path[-1], "key", None) != "embedding" or table.ndim < 2:
+    return _wrong_ids(run.params, x, _spoiled_rows(y), rows) or _wrong_labels(objective, y, target, weight, rows)
+
+
+def _wrong_ids(params: Any, x: Any, spoiled: np.ndarray, rows: np.ndarray | None) -> str | None:
+    tables = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), table.shape[-2])
+        for path, table in jax.tree.leaves_with_path(params)
+        if getattr(path[-1], "key", None) == "embedding" and table.ndim > 1
+    ]
+    for place, ids in jax.tree.leaves_with_path(x):
+        if not jnp.issubdtype(ids.dtype, jnp.integer) or ids.shape[:1] != spoiled.shape:
             continue
-        for place, ids in jax.tree.leaves_with_path(x):
-            ids = np.asarray(ids)
-            if not np.issubdtype(ids.dtype, np.integer):
-                continue
-            outside = (ids < 0) | (ids >= table.shape[-2])
-            of_rows = outside.reshape(len(ids), -1).any(axis=1)
-            if of_rows.any() and bad[of_rows].all():
-                row, where = int(of_rows.argmax()), jax.tree_util.keystr(path, simple=True, separator="/")
+        ids = np.asarray(ids)
+        for name, size in tables:
+            outside = (ids < 0) | (ids >= size)
+            has_outside = outside.reshape(len(ids), -1).any(axis=1)
+            if has_outside.any() and spoiled[has_outside].all():  # otherwise these ids are for another table
+                where = _row(int(has_outside.argmax()), rows)
                 return (
-                    f"x{jax.tree_util.keystr(place)} holds the id {ids[outside][0]} ({_row(row, rows)}), "
-                    f"{where} has the ids 0 to {table.shape[-2] - 1}; make the vocabulary larger, or replace such ids"
+                    f"x{jax.tree_util.keystr(place)} holds the id {ids[outside][0]} ({where}), {name} has the ids 0 to "
+                    f"{size - 1}; make the vocabulary larger, or replace such ids"
                 )
-    if not hasattr(y, "shape") or not hasattr(target, "shape") or target.shape != y.shape[:-1]:
-        return None
-    if not jnp.issubdtype(target.dtype, jnp.integer):
+    return None
+
+
+def _wrong_labels(objective: Supervised, y: Any, target: Any, weight: Any, rows: np.ndarray | None) -> str | None:
+    is_class = hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jnp.integer)
+    if not is_class or not hasattr(y, "shape") or not y.ndim or target.shape != y.shape[:-1]:
         return None
     losses = jax.jit(objective.losses)(y, target)
     outside = (target < 0) | (target >= y.shape[-1])
     if losses.shape != target.shape or bool(jnp.isfinite(jnp.where(outside, losses, jnp.nan)).any()):
-        return None  # the loss knows what to do with them
+        return None  # the loss has a meaning for them
     return wrong_labels(target, weight, y.shape[-1], lambda row: _row(row, rows))
 
 
-def _finite_rows(leaf: Any) -> np.ndarray:
-    return np.asarray(np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1))
+def _spoiled_rows(y: Any) -> np.ndarray:
+    """Which rows of the output are not finite, ``(batch,)``; of no rows where it has several batch sizes."""
+    finite = [np.isfinite(np.asarray(leaf)) for leaf in jax.tree.leaves(y)]
+    if len({leaf.shape[:1] for leaf in finite}) != 1 or not finite[0].ndim:
+        return np.zeros(0, bool)
+    return ~np.all([leaf.reshape(len(leaf), -1).all(axis=1) for leaf in finite], axis=0)
 
 
 def _row(row: int, rows: np.ndarray | None) -> str:

@@ -244,7 +244,7 @@ def _dry_run(
     trained = [*measured(step, run, data), "step"] if isinstance(data, Batches) else None
     validated = [] if validation is None else None
     if isinstance(data, Batches):
-        check_data(objective, run.params, run.state, data.data, data.batch_size)
+        check_data(objective, run.params, run.state, data.data, data.batch_size, key=run.key)
     if validation is not None and is_arrays(validation):
         check_data(objective, run.params, run.state, validation, batch_size, "validation")
         names = evaluated(objective, run.params, run.state, validation, run.key, batch_size)

@@ -24,7 +24,9 @@ def vary(tree: Any, axis_name: AxisName) -> Any:
 
 def _vary(leaf: Any, name: str) -> Any:
     try:
-        return jax.lax.pcast(leaf, name, to="varying")
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(leaf, name, to="varying")
+        return getattr(jax.lax, "pvary")(leaf, name)  # noqa: B009 - its name before JAX 0.8.2, gone in newer ones
     except ValueError:  # it varies already
         return leaf
 

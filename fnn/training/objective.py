@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -240,9 +239,7 @@ def _auxiliary_losses(state: Any) -> list[jax.Array]:
 
 
 def is_integer_cross_entropy(function: Any) -> bool:
-    """Whether targets must be classes, counted along the last axis of the output."""
-    if isinstance(function, partial) and not function.args and "axis" not in function.keywords:
-        function = function.func
+    """Whether targets must be classes, counted along the last axis of the output: of other losses nothing is known."""
     return function is INTEGER_CROSS_ENTROPY
 
 
@@ -273,7 +270,15 @@ def _weight_of(data: Any) -> Any:
     return data[2] if isinstance(data, tuple) and len(data) == 3 else None
 
 
-def check_data(objective: Any, params: Any, state: Any, data: Any, batch_size: int, name: str = "") -> None:
+def check_data(
+    objective: Any,
+    params: Any,
+    state: Any,
+    data: Any,
+    batch_size: int,
+    name: str = "",
+    key: jax.Array | None = None,
+) -> None:
     """Raise for weights that are negative or all 0, and for labels that are not classes, before they are trained on.
 
     Args:
@@ -283,6 +288,7 @@ def check_data(objective: Any, params: Any, state: Any, data: Any, batch_size: i
         data: Arrays with the same number of rows.
         batch_size: Rows for which the network's output is planned; nothing is computed.
         name: What the error calls the data.
+        key: Plans the output in training; None: in evaluation.
 
     Raises:
         ValueError: if weights or labels are wrong.
@@ -296,7 +302,7 @@ def check_data(objective: Any, params: Any, state: Any, data: Any, batch_size: i
     if not is_integer_cross_entropy(objective.loss) or not _is_integer(target):
         return
     row = lambda leaf: jax.ShapeDtypeStruct((min(batch_size, len(leaf)), *leaf.shape[1:]), leaf.dtype)
-    y, _ = _planned(objective).eval_shape(params, state, jax.tree.map(row, x))
+    y, _ = _planned(objective).eval_shape(params, state, jax.tree.map(row, x), key)
     if not hasattr(y, "shape") or y.ndim != target.ndim + 1 or y.shape[1:-1] != target.shape[1:]:
         return  # an error when traced
     if wrong := wrong_labels(target, weight, y.shape[-1]):
@@ -326,7 +332,10 @@ def wrong_labels(target: Any, weight: Any, classes: int, place: Callable[[int], 
 
 @cached_on_first
 def _planned(objective: Supervised) -> Any:
-    return jax.jit(objective.output)
+    def plan(params: Any, state: Any, x: Any, key: jax.Array | None) -> Any:
+        return objective.output(params, state, x, key, key is not None)
+
+    return jax.jit(plan)
 
 
 def _fix_of_target(function: Any, y: Any, target: Any) -> str | None:
@@ -358,7 +367,7 @@ def unpack(out: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     """What an objective returned, after a check of its form."""
     wanted = "an objective returns (loss, (state, metrics))"
     is_pair = lambda value: isinstance(value, tuple | list) and len(value) == 2
-    if not is_pair(out) or not is_pair(out[1]) or hasattr(out, "_fields") or hasattr(out[1], "_fields"):
+    if not is_pair(out) or not is_pair(out[1]):
         raise TypeError(f"{wanted}, got {_form(out)}")
     loss, (state, metrics) = out
     if jnp.shape(loss) != ():
@@ -373,6 +382,6 @@ def unpack(out: Any) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
 
 
 def _form(value: Any) -> str:
-    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple | list):
         return f"({', '.join(map(_form, value))}{',' if len(value) == 1 else ''})"
     return show(value) if hasattr(value, "shape") else f"a {type(value).__name__}"

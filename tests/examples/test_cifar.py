@@ -1,14 +1,12 @@
-"""The residual network learns, its average of weights is one, and PyTorch's twin is a twin."""
+"""The residual network learns, and PyTorch's twin is a twin."""
 
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import fnn
@@ -72,20 +70,6 @@ def test_a_picture_is_shifted_and_mirrored_and_nothing_else() -> None:
         assert any(np.array_equal(cut, image) for cut in cuts.values())
     for axis, size in enumerate((9, 9, 2)):
         assert len({place[axis] for place in places}) == size
-
-
-def test_the_average_is_that_of_a_loop() -> None:
-    optimizer = optax.chain(optax.sgd(0.1), cifar.average_weights(0.8))
-    params: Any = {"kernel": jnp.arange(3.0)}
-    state: Any = optimizer.init(params)
-    wanted = np.zeros(3)
-    for number in range(4):
-        updates, state = optimizer.update({"kernel": jnp.full(3, number + 1.0)}, state, params)
-        params = optax.apply_updates(params, updates)
-        now = np.asarray(params["kernel"])
-        wanted = now if number == 0 else 0.8 * wanted + 0.2 * now
-    np.testing.assert_allclose(optax.tree.get(state, "average")["kernel"], wanted, rtol=1e-6)
-    np.testing.assert_allclose(params["kernel"], np.arange(3.0) - 0.1 * (1 + 2 + 3 + 4), atol=1e-6)
 
 
 def test_statistics_are_those_of_the_weights() -> None:

@@ -173,6 +173,19 @@ def test_integers_of_other_losses_may_be_any(net: fnn.Layer, loss: Any, target: 
     assert np.isfinite(history["loss"]).all()
 
 
+def test_a_network_that_draws_in_evaluation_too_is_trained_on_classes() -> None:
+    """The check of labels before training must run the network as training does: with a key."""
+    noise = fnn.layer(None, lambda x, *, key: x + 0.1 * jax.random.normal(key, x.shape))
+    net, optimizer = fnn.serial(noise, fnn.dense(4)), optax.sgd(0.1)
+    run = fnn.train_init(net, optimizer, jax.random.key(0), X)
+    data = fnn.batches({"x": X, "target": TARGET}, 3, key=jax.random.key(1))
+    _, history = fnn.fit(fnn.supervised(net, CROSS_ENTROPY), optimizer, run, data, progress=False)
+    assert np.isfinite(history["loss"]).all()
+    data = fnn.batches({"x": X, "target": TARGET - 1}, 3, key=jax.random.key(1))
+    with pytest.raises(ValueError, match="target holds -1"):
+        fnn.fit(fnn.supervised(net, CROSS_ENTROPY), optimizer, run, data, progress=False)
+
+
 def ctc(logits: Any, target: Any) -> jax.Array:
     """Id 0 is the blank and pads the labels."""
     beyond = jnp.arange(logits.shape[1]) >= target["lengths"][:, None]
