@@ -78,9 +78,8 @@ def fit(
 
     With ``checkpoints`` the folder decides where to begin: empty, at ``run``; otherwise where its newest checkpoint
     stopped, in the middle of an epoch too. A run that is killed and started again ends in the same bits as one that is
-    not (on the same machine). SIGTERM finishes the step, saves and exits with status 143; without
-    ``checkpoints`` it exits at once, with the same status. To train for longer, start it
-    again with more epochs.
+    not (on the same machine). To train for longer, start it again with more epochs. SIGTERM finishes the step, saves
+    and exits with status 143; without ``checkpoints`` it exits at once, with the same status.
 
     Args:
         objective: What to make small, such as `supervised` makes.
@@ -134,6 +133,7 @@ def fit(
         over the epoch's steps; those of validation are called ``"validation/..."``; ``"step"`` counts steps.
 
     Raises:
+        TypeError: when an argument is of another kind; it says what to pass, before anything is traced.
         ValueError: when the data is empty, its arrays differ in length, or it has fewer rows than a batch; when weights
             are negative or all 0; when labels are not classes of the output, under
             ``optax.losses.softmax_cross_entropy_with_integer_labels`` and where their weight is not 0; or when
