@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.arrays import as_arrays
 from fnn.core.keys import check_key, fold
+from fnn.ops.checks import check_counts
 from fnn.ops.shuffle import ROUNDS, shuffled
 
 
@@ -78,7 +80,8 @@ def batches(
     Each epoch has another permutation, so a remainder that is dropped leaves no row out for good.
 
     Args:
-        data: Arrays with a common leading axis: a tuple, a dict, any pytree.
+        data: Arrays with a common leading axis: a tuple, a dict, any pytree. Tensors of PyTorch and tables of pandas
+            are arrays too.
         batch_size: Rows of a batch.
         key: Decides the permutations, through ``fold(key, "shuffle")``. None keeps the order.
         epochs: How many passes.
@@ -91,7 +94,8 @@ def batches(
         An iterable of pytrees like ``data`` with ``batch_size`` rows.
 
     Raises:
-        ValueError: when the arrays differ in length, are empty, or have fewer rows than a batch.
+        ValueError: if the arrays differ in length, are empty, or have fewer rows than a batch.
+        TypeError: if a part of the data is not an array, or one of strings or objects.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -99,10 +103,9 @@ def batches(
         ...     print(x.shape, y.shape)
         (4,) (4,)
     """
+    check_counts(batch_size=(batch_size, 1), epochs=(epochs, 0), start=(start, 0))
     data = on_device(data)
     size = rows(data)
-    if batch_size < 1 or epochs < 0:
-        raise ValueError(f"batch_size must be positive and epochs not negative, got {batch_size} and {epochs}")
     if remainder not in ("drop", "pad"):
         raise ValueError(f'remainder must be "drop" or "pad", got {remainder!r}')
     pads = remainder == "pad"
@@ -128,18 +131,28 @@ def _weighted(data: Any) -> Any:
     )
 
 
-def is_arrays(data: Any) -> bool:
-    """Whether ``data`` is arrays to be cut into batches, and not an iterable of batches."""
-    if isinstance(data, tuple | dict):
-        return all(is_arrays(part) for part in (data.values() if isinstance(data, dict) else data))
-    return hasattr(data, "shape") or not hasattr(data, "__iter__")
+def is_arrays(data: Any, name: str = "data") -> bool:
+    """Whether ``data`` is arrays to be cut into batches, rather than an iterable of batches.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if isinstance(data, tuple | dict) or hasattr(data, "shape") or hasattr(data, "__array__"):
+        return True
+    if hasattr(data, "__iter__") and not isinstance(data, str | bytes | type):
+        return False
+    if callable(data) and not isinstance(data, type):
+        fix = "wrap it so that iter() starts it again: a class whose __iter__ calls it"
+        raise TypeError(f"{name} is a function; {fix}, or for one epoch {name}=function()")
+    fix = "a Dataset of PyTorch goes into a DataLoader" if hasattr(data, "__getitem__") else "pass (x, target)"
+    raise TypeError(f"{name} is of type {type(data).__name__}, neither arrays nor an iterable of batches; {fix}")
 
 
-def on_device(data: Any) -> Any:
+def on_device(data: Any, name: str = "data") -> Any:
     """Put arrays on the device once and check that they have the same rows."""
-    data = jax.tree.map(_put, data)
-    rows(data)
-    return data
+    data = as_arrays(data, name)
+    rows(data, name)
+    return jax.tree.map(_put, data)
 
 
 def _put(leaf: Any) -> jax.Array:
@@ -147,18 +160,34 @@ def _put(leaf: Any) -> jax.Array:
     return jax.device_put(leaf, may_alias=False) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
-def rows(data: Any) -> int:
+def rows(data: Any, name: str = "data") -> int:
     """The common length of the leading axes."""
-    named = [(jax.tree_util.keystr(path) or "data", leaf) for path, leaf in jax.tree.leaves_with_path(data)]
-    if scalars := [name for name, leaf in named if not leaf.shape]:
-        raise ValueError(f"{', '.join(scalars)} has no leading axis of examples")
-    lengths = {leaf.shape[0] for _, leaf in named}
+    named = jax.tree.leaves_with_path(data)
+    for path, leaf in named:
+        if not np.shape(leaf):
+            raise _explain_scalar(data, path, name)
+    lengths = {np.shape(leaf)[0] for _, leaf in named}
     if len(lengths) > 1:
-        listed = ", ".join(f"{name} has {leaf.shape[0]}" for name, leaf in named)
+        listed = ", ".join(f"{name}{jax.tree_util.keystr(path)} has {np.shape(leaf)[0]}" for path, leaf in named)
         raise ValueError(f"the arrays differ in their number of rows: {listed}; cut them to the same length")
     if not lengths or lengths == {0}:
-        raise ValueError("the data is empty: it has no rows")
+        raise ValueError(f"{name} is empty: it has no rows")
     return lengths.pop()
+
+
+def _explain_scalar(tree: Any, path: Any, name: str) -> TypeError | ValueError:
+    """The error for a number where an array should be: often a list of numbers is, or a dict of class weights."""
+    for at, key in enumerate(path):
+        here = name + jax.tree_util.keystr(path[:at])
+        if isinstance(tree, list):
+            return TypeError(f"{here} is a list of numbers; pass an array: np.asarray(...)")
+        if isinstance(tree, dict) and all(np.ndim(value) == 0 for value in tree.values()):
+            fix = "weights of classes are an array with one for each row: class_weight[y]"
+            return TypeError(f"{here} is a dict of numbers; pass an array: {fix}")
+        if not isinstance(tree, tuple | dict) or not hasattr(key, "idx" if isinstance(tree, tuple) else "key"):
+            break
+        tree = tree[key.idx if isinstance(tree, tuple) else key.key]
+    return ValueError(f"{name}{jax.tree_util.keystr(path)} has no leading axis of examples")
 
 
 def pick(data: Any, indices: jax.Array) -> Any:

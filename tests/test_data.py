@@ -1,9 +1,14 @@
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pandas
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 import fnn
 from fnn.data import is_arrays, pick, rows
@@ -66,15 +71,15 @@ def test_a_later_start_goes_on_with_the_same_batches(key: jax.Array) -> None:
 def test_mistakes_in_data_are_errors_that_say_the_fix(key: jax.Array) -> None:
     with pytest.raises(ValueError, match="batch_size is 11, the data has 10 rows; choose batch_size=10 or smaller"):
         fnn.batches((X, Y), 11)
-    with pytest.raises(ValueError, match="the data is empty"):
+    with pytest.raises(ValueError, match="data is empty"):
         fnn.batches((X[:0], Y[:0]), 1)
-    with pytest.raises(ValueError, match="the data is empty"):
+    with pytest.raises(ValueError, match="data is empty"):
         fnn.batches((), 1)
-    with pytest.raises(ValueError, match=r"\[0\] has 10, \[1\] has 9; cut them to the same length"):
+    with pytest.raises(ValueError, match=r"data\[0\] has 10, data\[1\] has 9; cut them to the same length"):
         fnn.batches((X, Y[:9]), 1)
     with pytest.raises(ValueError, match=r"\[1\] has no leading axis"):
         fnn.batches((X, 1.0), 1)
-    with pytest.raises(ValueError, match="batch_size must be positive"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         fnn.batches((X, Y), 0)
 
 
@@ -90,3 +95,73 @@ def test_rows_and_pick_read_any_tree() -> None:
     tree = {"a": X, "b": (Y, X[:, None])}
     assert rows(tree) == 10
     assert pick(tree, jnp.array([3, 1]))["b"][1].tolist() == [[3.0], [1.0]]
+
+
+RNG = np.random.default_rng(0)
+INPUTS, TARGETS = RNG.normal(size=(12, 3)).astype(np.float32), RNG.integers(0, 2, 12)
+NET, SGD = fnn.dense(2), optax.sgd(0.1)
+OBJECTIVE = fnn.supervised(NET, optax.losses.softmax_cross_entropy_with_integer_labels)
+TABLE = pandas.DataFrame(INPUTS, columns=["a", "b", "c"])
+TENSORS = torch.from_numpy(INPUTS), torch.from_numpy(TARGETS)
+
+
+def trained(data: Any, x: Any, **options: Any) -> tuple[Any, float]:
+    run = fnn.train_init(NET, SGD, jax.random.key(0), x)
+    run, history = fnn.fit(OBJECTIVE, SGD, run, data, progress=False, epochs=2, **options)
+    assert history["validation/loss"][-1] == fnn.evaluate(OBJECTIVE, run.params, run.state, data)["loss"]
+    return run, history["loss"][-1]
+
+
+@pytest.mark.parametrize(
+    ("x", "target"), [(TABLE, pandas.Series(TARGETS)), TENSORS, (INPUTS, TENSORS[1])], ids=["pandas", "torch", "mixed"]
+)
+def test_tables_and_tensors_are_arrays_everywhere(x: Any, target: Any) -> None:
+    """Tensors trained, but init refused them and printed all of their numbers."""
+    wanted, loss = trained((INPUTS, TARGETS), INPUTS, batch_size=4, validation=(INPUTS, TARGETS))
+    run, found = trained((x, target), x, batch_size=4, validation=(x, target))
+    assert found == loss
+    np.testing.assert_array_equal(run.params["kernel"], wanted.params["kernel"])
+    predictions = fnn.predict(NET, run.params, run.state, x)
+    np.testing.assert_allclose(predictions, NET.apply(run.params, run.state, INPUTS)[0], atol=1e-6)
+    (batch,) = fnn.batches((x, target), 12)
+    np.testing.assert_array_equal(batch[0], INPUTS)
+    assert isinstance(batch[1], jax.Array)
+
+
+def test_a_loader_of_pytorch_gives_batches_everywhere() -> None:
+    """It yields lists of tensors, which neither the loop nor an objective took."""
+    loader = DataLoader(TensorDataset(*TENSORS), batch_size=4)
+    arrays = [(INPUTS[first : first + 4], TARGETS[first : first + 4]) for first in (0, 4, 8)]
+    wanted, loss = trained(arrays, INPUTS, validation=arrays)
+    run, found = trained(loader, TENSORS[0], validation=loader)
+    assert found == loss
+    np.testing.assert_array_equal(run.params["kernel"], wanted.params["kernel"])
+    start = fnn.train_init(NET, SGD, jax.random.key(0), TABLE)
+    step = fnn.train_step(OBJECTIVE, SGD)
+    *_, last = fnn.training(step, start, loader)
+    np.testing.assert_array_equal(
+        last.run.params["kernel"], [*fnn.training(step, start, arrays)][-1].run.params["kernel"]
+    )
+
+
+def test_a_study_takes_tensors_and_tables() -> None:
+    def trial(hp: Any) -> Any:
+        return NET, OBJECTIVE, optax.sgd(hp["rate"])
+
+    options: Any = {"key": jax.random.key(0), "batch_size": 4, "steps": 3, "minimize": "loss", "progress": False}
+    both = (INPUTS, TARGETS), (TABLE, TENSORS[1])
+    results = [fnn.study(trial, [{"rate": 0.1}], data=data, **options) for data in both]
+    assert results[0].runs[0].last("loss") == results[1].runs[0].last("loss")
+
+
+def test_a_loss_that_is_not_finite_is_explained_for_tensors_too() -> None:
+    spoiled = torch.where(torch.arange(12)[:, None] == 5, torch.nan, TENSORS[0])
+    run = fnn.train_init(NET, SGD, jax.random.key(0), spoiled)
+    loader = DataLoader(TensorDataset(spoiled, TENSORS[1]), batch_size=4)
+    with pytest.raises(fnn.NonFiniteError, match=r"batch\[0\]"):
+        fnn.fit(OBJECTIVE, SGD, run, loader, progress=False)
+
+
+def test_a_tensor_that_needs_gradients_is_named() -> None:
+    with pytest.raises(TypeError, match=r"data\[0\] is of type Tensor, which NumPy cannot read.*detach"):
+        fnn.batches((TENSORS[0].clone().requires_grad_(), TENSORS[1]), 4)

@@ -34,12 +34,12 @@ def test_targets_of_the_wrong_shape() -> None:
 
 
 def test_fewer_targets_than_inputs() -> None:
-    with pytest.raises(ValueError, match=r"\[0\] has 4, \[1\] has 3; cut them to the same length"):
+    with pytest.raises(ValueError, match=r"data\[0\] has 4, data\[1\] has 3; cut them to the same length"):
         fit(IMAGES, LABELS[:3])
 
 
 def test_empty_data() -> None:
-    with pytest.raises(ValueError, match="the data is empty: it has no rows"):
+    with pytest.raises(ValueError, match="data is empty: it has no rows"):
         fit(IMAGES[:0], LABELS[:0])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+import pandas
 import pytest
 
 import fnn
@@ -869,6 +870,209 @@ def watch_that_measures_the_loss() -> None:
 # Data, batches, evaluation and prediction.
 
 
+X_LIST, Y_LIST = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]] * 4, [0, 1] * 4
+
+
+def fit_data(data: Any, objective: Any = OBJECTIVE, **options: Any) -> None:
+    fnn.fit(objective, ADAM, new_run(), data, progress=False, **{"batch_size": 4, **options})
+
+
+def evaluate_data(data: Any, **options: Any) -> None:
+    run = new_run()
+    fnn.evaluate(OBJECTIVE, run.params, run.state, data, **options)
+
+
+@mistake(TypeError, "data is a list, which is read as batches, and data[0] is float32[8,3]; pass the tuple (X, Y)")
+def a_list_for_a_tuple() -> None:
+    fit_data([X, Y])
+
+
+@mistake(
+    TypeError,
+    "validation is a list, which is read as batches, and validation[0] is float32[8,3]; pass the tuple (X, Y)",
+)
+def a_list_for_the_tuple_of_validation() -> None:
+    fit_data((X, Y), validation=[X, Y])
+
+
+@mistake(
+    TypeError,
+    "data is a list, which is read as batches, and data[0] is a list of numbers; "
+    "pass the tuple (np.asarray(X), np.asarray(Y))",
+)
+def lists_of_lists() -> None:
+    fit_data([X_LIST, Y_LIST])
+
+
+@mistake(TypeError, "data[0] is a list of numbers; pass an array: np.asarray(...)")
+def a_tuple_of_lists() -> None:
+    fit_data((X_LIST, Y_LIST))
+
+
+@mistake(ValueError, "data is float32[8,3] alone; pass the tuple (x, target) or (x, target, weight)")
+def x_alone() -> None:
+    fit_data(X)
+
+
+@mistake(ValueError, "data is a tuple of 1; pass the tuple (x, target) or (x, target, weight)")
+def evaluation_of_x_alone() -> None:
+    evaluate_data((X,))
+
+
+@mistake(
+    ValueError,
+    "data is a dict with the keys ['labels', 'x'], wanted x, target and at times weight; "
+    "or pass (x, target) or (x, target, weight)",
+)
+def a_dict_with_other_keys() -> None:
+    fit_data({"x": X, "labels": Y})
+
+
+@mistake(ValueError, "batch is float32[4,3] alone; pass the tuple (x, target) or (x, target, weight)")
+def batches_of_x_alone() -> None:
+    fit_data(iter([X[:4], X[4:]]))
+
+
+@mistake(
+    TypeError,
+    "data is a function; wrap it so that iter() starts it again: a class whose __iter__ calls it, "
+    "or for one epoch data=function()",
+)
+def a_generator_function() -> None:
+    def batches() -> Any:
+        yield X, Y
+
+    fit_data(batches, epochs=2)
+
+
+@mistake(
+    TypeError,
+    "data is of type Dataset, neither arrays nor an iterable of batches; a Dataset of PyTorch goes into a DataLoader",
+)
+def a_dataset_of_pytorch() -> None:
+    class Dataset:
+        def __getitem__(self, index: int) -> Any:
+            return X[index], Y[index]
+
+    fit_data(Dataset())
+
+
+@mistake(TypeError, "batches is float32[8,3], which is not cut; pass fnn.batches(data, batch_size)")
+def arrays_in_a_loop_of_training() -> None:
+    list(fnn.training(fnn.train_step(OBJECTIVE, ADAM), new_run(), X))
+
+
+class Image:
+    """Not an array, and with much to print."""
+
+    def __repr__(self) -> str:
+        return "pixels " * 1000
+
+
+@mistake(
+    TypeError,
+    "batch[0] is of type Image, which NumPy cannot read as an array; pass arrays; "
+    "for a DataLoader: pass collate_fn=...",
+)
+def batches_of_images() -> None:
+    fit_data(iter([(Image(), Y)]))
+
+
+@mistake(TypeError, "data[1] holds strings; encode labels: names, y = np.unique(labels, return_inverse=True)")
+def labels_as_strings() -> None:
+    fit_data((X, np.array(["cat", "dog"] * 4)))
+
+
+@mistake(TypeError, "data[1][0] is a string; encode labels: names, y = np.unique(labels, return_inverse=True)")
+def labels_as_a_list_of_strings() -> None:
+    evaluate_data((X, ["cat", "dog"] * 4))
+
+
+@mistake(
+    TypeError,
+    "data[0] is an array of objects, object[8,2]; give its rows the same length and its columns numbers, "
+    "so that .astype(np.float32) works",
+)
+def a_table_with_words() -> None:
+    fit_data((pandas.DataFrame({"age": range(8), "name": ["a"] * 8}), Y))
+
+
+@mistake(fnn.LayerError, "x holds strings; encode labels: names, y = np.unique(labels, return_inverse=True)")
+def init_with_a_table_of_words() -> None:
+    fnn.dense(2).init(KEY, pandas.DataFrame({"name": ["a"] * 8}))
+
+
+@mistake(
+    ValueError, "the arrays differ in their number of rows: data[0] has 8, data[1] has 7; cut them to the same length"
+)
+def rows_that_differ_in_number() -> None:
+    evaluate_data((X, Y[:7]))
+
+
+@mistake(
+    ValueError,
+    "the arrays differ in their number of rows: validation[0] has 8, validation[1] has 7; cut them to the same length",
+)
+def rows_of_validation_that_differ_in_number() -> None:
+    fit_data((X, Y), validation=(X, Y[:7]))
+
+
+@mistake(ValueError, "data is empty: it has no rows")
+def no_rows() -> None:
+    fnn.batches((X[:0], Y[:0]), 4)
+
+
+@mistake(ValueError, "validation is empty: it has no batches")
+def no_batches() -> None:
+    fit_data((X, Y), validation=[])
+
+
+@mistake(ValueError, "batch_size is 9, the data has 8 rows; choose batch_size=8 or smaller")
+def a_batch_larger_than_the_data() -> None:
+    fit_data((X, Y), batch_size=9)
+
+
+@mistake(TypeError, "batch_size must be an int, got 32.0")
+def a_batch_size_that_is_no_integer() -> None:
+    fnn.batches((X, Y), 32.0)  # type: ignore[arg-type]
+
+
+@mistake(TypeError, "batch_size must be an int, got '32'")
+def a_batch_size_of_text_in_evaluation() -> None:
+    evaluate_data((X, Y), batch_size="32")
+
+
+@mistake(ValueError, "batch_size must be at least 1, got 0")
+def a_batch_size_of_zero_in_prediction() -> None:
+    run = new_run()
+    fnn.predict(NET, run.params, run.state, X, batch_size=0)
+
+
+@mistake(TypeError, "epochs must be an int, got '3'")
+def epochs_as_text() -> None:
+    fnn.batches((X, Y), 4, epochs="3")  # type: ignore[arg-type]
+
+
+@mistake(TypeError, "predict(net, params, state, *xs): state is float32[8,3]; pass run.params, run.state, x")
+def predict_without_the_state() -> None:
+    fnn.predict(NET, new_run().params, X)
+
+
+@mistake(TypeError, "predict(net, params, state, *xs): params is of type TrainState; pass run.params, run.state, x")
+def predict_with_the_run() -> None:
+    fnn.predict(NET, new_run(), X)
+
+
+@mistake(TypeError, "predict(net, params, state, *xs): there is no input; pass run.params, run.state, x")
+def predict_without_an_input() -> None:
+    fnn.predict(NET, new_run().params, new_run().state)
+
+
+@mistake(ValueError, "xs is empty: it has no rows")
+def predict_for_no_rows() -> None:
+    fnn.predict(NET, new_run().params, new_run().state, X[:0])
+
+
 # fit, checkpoints and early stopping.
 
 
@@ -1139,11 +1343,7 @@ def data_of_a_study_has_no_target() -> None:
     study(data=X)
 
 
-@mistake(
-    TypeError,
-    "data[1] holds text (<U1); np.unique(labels, return_inverse=True)[1] numbers classes, .astype(np.float32) makes "
-    "numbers",
-)
+@mistake(TypeError, "data[1] holds strings; encode labels: names, y = np.unique(labels, return_inverse=True)")
 def labels_of_a_study_are_text() -> None:
     study(data=(X, np.array(list("abababab"))))
 

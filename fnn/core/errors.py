@@ -92,7 +92,7 @@ class blame:  # noqa: N801 - used like contextlib.suppress
         hide_frames(error)
 
     def _reason(self, error: Exception) -> str:
-        odd = [type(x).__name__ for x in self._xs if not hasattr(x, "dtype")]
+        odd = [type(x).__name__ for x in self._xs if not hasattr(x, "dtype") and not hasattr(x, "__array__")]
         if odd and isinstance(error, AttributeError | TypeError):
             hint = "; convert it: jnp.asarray(x)" if odd[0] == "list" else ""
             return f"an input is a {odd[0]}, wanted one array{hint}"

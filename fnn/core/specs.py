@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.core.arrays import as_array
+
 Spec = jax.ShapeDtypeStruct
 
 
@@ -14,7 +16,7 @@ def specs(tree: Any) -> Any:
     def spec(leaf: Any) -> Spec:
         if isinstance(leaf, Spec):
             return Spec(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True))
-        kind = jax.typeof(leaf)
+        kind = jax.typeof(as_array(leaf, "x"))
         return Spec(kind.shape, kind.dtype)
 
     return jax.tree.map(spec, tree)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_floating(x: Any) -> None:
@@ -52,6 +53,17 @@ def check_positive_int(name: str, value: Any) -> None:
     """Raise unless ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be a positive int, got {value!r}")
+
+
+def check_counts(**counts: tuple[int | None, int]) -> None:
+    """Raise where a number is no int, or is smaller than the second one; None is the default of some."""
+    for name, (value, smallest) in counts.items():
+        if value is None:
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an int, got {value!r}")
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}")
 
 
 def check_range(name: str, value: Any, low: float, high: float, *, closed: bool = False) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from fnn.core.arrays import as_arrays
 from fnn.data import on_device, rows
 from fnn.studies.configurations import Configuration, Space
 from fnn.studies.folds import as_folds, index_sets
@@ -89,7 +90,7 @@ def arrays(data: Any, name: str) -> Any:
     if isinstance(data, list):
         raise TypeError(f"{name} is a list; pass a tuple of arrays, (x, target) or (x, target, weight)")
     check_form(data)
-    return jax.tree.map_with_path(lambda path, leaf: _array(leaf, name + jax.tree_util.keystr(path)), data)
+    return as_arrays(data, name)
 
 
 def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tuple[Table, str]:
@@ -110,14 +111,6 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     held_out = np.arange(size, size + rows(validation), dtype=np.int32)[None]
     sets = (every, sizes, held_out, np.array([held_out.shape[1]], np.int32))
     return Table(on_device(joined), *jax.device_put(sets)), "validation data"
-
-
-def _array(leaf: Any, name: str) -> Any:
-    leaf = leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
-    if leaf.dtype.kind in "OSU" and isinstance(leaf, np.ndarray):
-        fix = "np.unique(labels, return_inverse=True)[1] numbers classes, .astype(np.float32) makes numbers"
-        raise TypeError(f"{name} holds {'objects' if leaf.dtype.kind == 'O' else 'text'} ({leaf.dtype}); {fix}")
-    return leaf
 
 
 def _join(a: Any, b: Any) -> Any:

@@ -5,7 +5,6 @@ from numbers import Number
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optax
 
 from fnn.checkpoint.folder import Checkpoints
@@ -24,17 +23,6 @@ def check_arguments(objective: Any, optimizer: Any, run: Any, data: Any, more: t
         raise TypeError(f"data is missing: {CALL}")
     if more:
         raise TypeError(f"data is one argument, a tuple: {CALL}")
-
-
-def check_counts(**counts: tuple[int | None, int]) -> None:
-    """Raise where a number is no int, or is smaller than the second one; None is the default of some."""
-    for name, (value, smallest) in counts.items():
-        if value is None:
-            continue
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, got {value!r}")
-        if value < smallest:
-            raise ValueError(f"{name} must be at least {smallest}, got {value}")
 
 
 def check_choice(name: str, value: Any, *choices: str) -> None:

@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.arrays import as_arrays
 from fnn.core.caches import cached_on_first
 from fnn.core.errors import short_tracebacks
 from fnn.core.layer import Layer
+from fnn.core.specs import show
 from fnn.data import is_arrays, on_device, pick, rows
 from fnn.metrics.streaming import Metric
-from fnn.training.objective import Supervised, check_data, check_form, check_weight
+from fnn.ops.checks import check_counts
+from fnn.training.objective import Supervised, check_data, check_examples, check_weight
 from fnn.training.step import Objective
 
 
@@ -44,8 +47,9 @@ def evaluate(
         By name, ``"loss"`` and the metrics: floats, or the arrays that streaming metrics compute.
 
     Raises:
-        ValueError: when the data is empty or its arrays differ in length, weights are negative or all 0, or labels are
-            not classes of the output, as for `fit`.
+        ValueError: if the data is empty or its arrays differ in length, if it lacks x or target, or if weights are
+            negative or all 0, or labels are not classes of the output, as for `fit`.
+        TypeError: if the data is neither arrays nor an iterable of batches.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp, optax
@@ -56,10 +60,11 @@ def evaluate(
         >>> sorted(fnn.evaluate(objective, params, state, (x, y)))
         ['loss']
     """
+    check_counts(batch_size=(batch_size, 1))
+    check_examples(objective, data, "data")
     if is_arrays(data):
-        check_form(data)
         data = on_device(data)
-    parts = _cut(data, batch_size) if is_arrays(data) else ((batch, rows(batch)) for batch in data)
+    parts = _cut(data, batch_size) if is_arrays(data) else map(_counted, data)
     if isinstance(objective, Supervised):
         if is_arrays(data):
             check_weight(data)
@@ -83,18 +88,23 @@ def evaluated(objective: Objective, params: Any, state: Any, data: Any, key: jax
 def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256) -> Any:
     """Apply a network to many examples, a batch at a time.
 
+    Every batch has ``batch_size`` rows: the last one, or the only one, is padded. So one compilation serves any
+    sequence of sizes up to ``batch_size``, and one row costs as much as ``batch_size`` rows. A server that gets few
+    rows at a time passes the most that it expects.
+
     Args:
         net: A network whose inputs and outputs have the examples on their leading axis.
         params: Its parameters.
         state: Its state.
         *xs: Its inputs, with any number of rows.
-        batch_size: Rows at a time; the last batch is padded, so one executable serves all.
+        batch_size: Rows at a time.
 
     Returns:
         The outputs, with as many rows as the inputs.
 
     Raises:
-        ValueError: when the inputs are empty or differ in length.
+        ValueError: if the inputs are empty or differ in length.
+        TypeError: if params or state is not a dict, as where the state is forgotten.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -103,16 +113,52 @@ def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256
         >>> fnn.predict(net, params, state, jnp.ones((1000, 3))).shape
         (1000, 2)
     """
+    check_counts(batch_size=(batch_size, 1))
+    fix = "pass run.params, run.state, x"
+    for name, tree in (("params", params), ("state", state)):
+        if not isinstance(tree, dict):
+            kind = show(tree) if hasattr(tree, "shape") else f"of type {type(tree).__name__}"
+            raise TypeError(f"predict(net, params, state, *xs): {name} is {kind}; {fix}")
+    if not xs:
+        raise TypeError(f"predict(net, params, state, *xs): there is no input; {fix}")
+    xs = as_arrays(xs, "xs")
+    size = rows(xs, "xs")
     run = _compile_predict(net)
-    parts = [run(params, state, *part) for part, _ in _cut(xs, batch_size)]
-    return jax.tree.map(lambda *ys: jnp.concatenate(ys)[: rows(xs)], *parts)
+    if size <= batch_size and (padded := _pad(xs, batch_size)) is not None:
+        return jax.tree.map(lambda y: _first_rows(y, size), run(params, state, *padded))
+    parts = [run(params, state, *part) for part, _ in _cut(xs, batch_size, pad=True)]
+    return jax.tree.map(lambda *ys: jnp.concatenate(ys)[:size], *parts)
 
 
-def _cut(data: Any, batch_size: int) -> Iterator[tuple[Any, int]]:
+ON_DEVICE = (TypeError, RuntimeError, jax.errors.TracerArrayConversionError)  # keys, arrays of other hosts, traced ones
+
+
+def _pad(xs: Any, batch_size: int) -> Any:
+    """Repeat the last row on the host, where nothing is compiled for the number of rows; None where that cannot be."""
+    try:
+        return jax.tree.map(lambda x: np.asarray(x)[np.minimum(np.arange(batch_size), len(x) - 1)], xs)
+    except ON_DEVICE:
+        return None
+
+
+def _first_rows(y: Any, size: int) -> Any:
+    """Cut off what is padded, on the host too."""
+    try:
+        return y if len(y) == size else jax.device_put(np.asarray(y)[:size])
+    except ON_DEVICE:
+        return y[:size]
+
+
+def _counted(batch: Any) -> tuple[Any, int]:
+    batch = as_arrays(batch, "batch")
+    return batch, rows(batch, "batch")
+
+
+def _cut(data: Any, batch_size: int, *, pad: bool = False) -> Iterator[tuple[Any, int]]:
     """Pairs of a batch and how many of its rows count: the last is padded by repeating a row."""
     data = on_device(data)
     size = rows(data)
-    batch_size = min(batch_size, size)
+    batch_size = batch_size if pad else min(batch_size, size)
     for start in range(0, size, batch_size):
         indices = np.arange(start, start + batch_size, dtype=np.int32)
         yield _pick(data, np.minimum(indices, size - 1)), min(batch_size, size - start)
@@ -125,7 +171,7 @@ def _evaluate_supervised(objective: Supervised, params: Any, state: Any, parts: 
     compiled = _compile_statistics(objective)
     waiting = [compiled(params, state, batch, count) for batch, count in parts]
     if not waiting:
-        raise ValueError("the data is empty: it has no batches")
+        raise ValueError("data is empty: it has no batches")
     stats, found = jax.device_get(waiting), {}
     for name, metric in objective.streaming_metrics().items():
         value = np.asarray(metric.compute(_merge(metric, [_wide(part[name]) for part in stats])))
@@ -146,7 +192,7 @@ def _evaluate_any(objective: Objective, params: Any, state: Any, parts: Iterable
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + np.float64(value) * count
     if not total:
-        raise ValueError("the data is empty: it has no batches")
+        raise ValueError("data is empty: it has no batches")
     means = {name: np.asarray(value / total) for name, value in sums.items()}
     return {name: value if value.shape else value.item() for name, value in means.items()}
 

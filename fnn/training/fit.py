@@ -17,10 +17,10 @@ from fnn.core.caches import cached_on_first
 from fnn.core.errors import short_tracebacks
 from fnn.core.specs import same, specs
 from fnn.data import Batches, batches, is_arrays, on_device, rows
+from fnn.ops.checks import check_counts
 from fnn.training.arguments import (
     check_arguments,
     check_choice,
-    check_counts,
     check_functions,
     check_logs,
     check_rules,
@@ -33,7 +33,7 @@ from fnn.training.faults import NonFiniteError
 from fnn.training.job import ATTEMPTS, Job, Kept
 from fnn.training.logs import Log, Logger
 from fnn.training.loop import Step, measured, spec_of_batch
-from fnn.training.objective import Supervised, check_data, check_form, split_batch
+from fnn.training.objective import Supervised, check_data, check_examples, split_batch
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress, steps_per_epoch
 from fnn.training.resume import Identity, Past, Resume, history, identify
@@ -171,13 +171,15 @@ def fit(
     past = Past(run, int(run.step))
     if early_stopping is not None:
         past = past._replace(best=run, patience=early_stopping.init())
+    check_examples(objective, data, "data")
+    if validation is not None:
+        check_examples(objective, validation, "validation")
     cut = is_arrays(data)
     if remainder == "pad":
         _check_padding(objective, cut)
         if augment is not None and split_batch(data)[2] is None:
             augment = _without_weight(augment)
     if cut:
-        check_form(data)
         order = {"key": run.key if shuffle else None, "epochs": epochs, "start": past.began}
         data = batches(data, batch_size, **order, remainder=remainder)
     elif isinstance(data, Batches) and len(data) != epochs * data.steps_per_epoch:
@@ -188,7 +190,7 @@ def fit(
     elif epochs > 1 and iter(data) is data:
         raise ValueError("data is an iterator, which one epoch uses up; pass a list, or an iterable that starts again")
     if validation is not None and is_arrays(validation):
-        validation = on_device(validation)
+        validation = on_device(validation, "validation")
     evaluated_rows = validation_batch_size or batch_size
     step = _step(objective, optimizer, augment, watch, non_finite == "skip")
     _dry_run(objective, step, run, data, validation, evaluated_rows, early_stopping, checkpoints)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.checkpoint.folder import Checkpoints
+from fnn.core.arrays import as_arrays
 from fnn.core.keys import fold
 from fnn.data import Batches, is_arrays
 from fnn.training.costs import Costs
@@ -271,8 +272,8 @@ class Check:
 
 def _recording(data: Iterator[Any], recent: deque[Any]) -> Iterator[Any]:
     for batch in data:
-        recent.append(batch)
-        yield batch
+        recent.append(as_arrays(batch, "batch"))
+        yield recent[-1]
 
 
 def _means(seen: Sequence[Metrics]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.arrays import as_arrays
 from fnn.core.caches import cached_on_first
 from fnn.core.programs import content
-from fnn.data import Batches, batch_of_step, pick, rows
+from fnn.core.specs import show
+from fnn.data import Batches, batch_of_step, is_arrays, pick, rows
 from fnn.training.retrace import traces_of
 
 SECONDS_PER_REPORT = 0.2
@@ -50,6 +52,8 @@ def reports(
     traces_of(step).forget()
     if isinstance(batches, Batches):
         yield from _over_arrays(step, run, batches, every, limit)
+    elif is_arrays(batches, "batches") and not isinstance(batches, tuple):
+        raise TypeError(f"batches is {show(batches)}, which is not cut; pass fnn.batches(data, batch_size)")
     else:
         yield from _over_iterable(step, run, batches, every or 1, limit, at)
 
@@ -78,7 +82,7 @@ def _over_iterable(
     run = _copy(run)
     for batch in batches:
         room = limit(at)
-        run, metrics = compiled(run, batch)
+        run, metrics = compiled(run, as_arrays(batch, "batch"))
         waiting.append(metrics)
         at += 1
         if len(waiting) == every or room == 1:

@@ -13,6 +13,7 @@ from fnn.core.caches import cached_on_first
 from fnn.core.errors import LayerError, is_of_fnn
 from fnn.core.layer import Layer
 from fnn.core.specs import show
+from fnn.data import is_arrays
 from fnn.metrics.classification import auroc, confusion_matrix, f1, precision, recall
 from fnn.metrics.per_example import top_k
 from fnn.metrics.regression import r2
@@ -203,16 +204,19 @@ def _check_metric(name: str, function: Any) -> None:
             raise TypeError(f"{name} is a function that makes the metric; call it: {call}")
 
 
-def split_batch(batch: Any) -> tuple[Any, Any, Any]:
-    """Take a batch apart into x, target and weight (None where it has none)."""
+def split_batch(batch: Any, name: str = "batch") -> tuple[Any, Any, Any]:
+    """Take a batch, or the data, apart into x, target and weight (None where it has none)."""
+    wanted = "(x, target) or (x, target, weight)"
     if isinstance(batch, dict):
         if not {"x", "target"} <= set(batch) <= {"x", "target", "weight"}:
-            raise ValueError(f"a batch that is a dict has keys x, target and at times weight, got {sorted(batch)}")
+            keys = "x, target and at times weight"
+            raise ValueError(f"{name} is a dict with the keys {sorted(batch)}, wanted {keys}; or pass {wanted}")
         return batch["x"], batch["target"], batch.get("weight")
-    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
-        raise ValueError(f"a batch is (x, target) or (x, target, weight), got a {type(batch).__name__}{size}")
-    return tuple(batch) if len(batch) == 3 else (*batch, None)
+    if not isinstance(batch, tuple | list):
+        raise ValueError(f"{name} is {show(batch)} alone; pass the tuple {wanted}")
+    if len(batch) not in (2, 3):
+        raise ValueError(f"{name} is a {type(batch).__name__} of {len(batch)}; pass the tuple {wanted}")
+    return batch[0], batch[1], batch[2] if len(batch) == 3 else None
 
 
 def weighted_mean(
@@ -241,6 +245,26 @@ def _auxiliary_losses(state: Any) -> list[jax.Array]:
 def is_integer_cross_entropy(function: Any) -> bool:
     """Whether targets must be classes, counted along the last axis of the output: of other losses nothing is known."""
     return function is INTEGER_CROSS_ENTROPY
+
+
+def check_examples(objective: Any, data: Any, name: str) -> None:
+    """Raise where data cannot be x and target, nor batches of these, before anything is traced."""
+    if is_arrays(data, name):
+        if isinstance(objective, Supervised):
+            split_batch(data, name)
+            check_form(data)
+    elif isinstance(data, list):
+        if not data:
+            raise ValueError(f"{name} is empty: it has no batches")
+        first = data[0]
+        if not isinstance(objective, Supervised) or isinstance(first, dict | tuple):
+            return
+        if not isinstance(first, list) or any(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(first)):
+            kind = "a list of numbers" if isinstance(first, list) else show(first)
+            arrays = "(np.asarray(X), np.asarray(Y))" if isinstance(first, list) else "(X, Y)"
+            raise TypeError(
+                f"{name} is a list, which is read as batches, and {name}[0] is {kind}; pass the tuple {arrays}"
+            )
 
 
 def check_form(data: Any) -> None:

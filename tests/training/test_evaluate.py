@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 import fnn
+from tests.compilations import compilations
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(23, 3)).astype(np.float32), RNG.integers(0, 4, 23)
@@ -94,7 +96,32 @@ def test_a_network_may_take_and_give_trees() -> None:
 
 def test_nothing_to_evaluate_is_an_error() -> None:
     for data in ((X[:0], Y[:0]), []):
-        with pytest.raises(ValueError, match="the data is empty"):
+        with pytest.raises(ValueError, match="data is empty"):
             fnn.evaluate(OBJECTIVE, PARAMS, STATE, data)
-    with pytest.raises(ValueError, match="the data is empty"):
+    with pytest.raises(ValueError, match="xs is empty: it has no rows"):
         fnn.predict(NET, PARAMS, STATE, X[:0])
+
+
+def test_one_compilation_serves_every_number_of_rows_up_to_the_batch_size() -> None:
+    """Each number of rows below the batch size was compiled by itself, twice."""
+    net = fnn.serial(fnn.dense(4), fnn.batch_norm())
+    sizes = [X[:5], X[:1], jnp.asarray(X[:3]), torch.from_numpy(X[:2]), X[:8], jnp.asarray(X[:8])]
+    with compilations() as found:
+        for xs in sizes:
+            fnn.predict(net, PARAMS, STATE, xs, batch_size=8)
+    assert len(found) == 1
+    for rows in (1, 3, 8):
+        expected = NET.apply(PARAMS, STATE, X[:rows])[0]
+        np.testing.assert_allclose(fnn.predict(net, PARAMS, STATE, X[:rows], batch_size=8), expected, atol=1e-6)
+
+
+def test_prediction_is_differentiable_and_mapped() -> None:
+    """Padding on the host must leave traced inputs and parameters alone."""
+    loss = lambda params, x: (fnn.predict(NET, params, STATE, x, batch_size=8) ** 2).sum()
+    direct = lambda params, x: (NET.apply(params, STATE, x)[0] ** 2).sum()
+    grads = [jax.grad(function)(PARAMS, X[:3]) for function in (loss, direct)]
+    for mine, wanted in zip(*map(jax.tree.leaves, grads)):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(loss)(PARAMS, X[:3]), direct(PARAMS, X[:3]), rtol=1e-5)
+    pairs = jax.vmap(lambda x: fnn.predict(NET, PARAMS, STATE, x, batch_size=8))(X[:6].reshape(2, 3, 3))
+    np.testing.assert_allclose(pairs.reshape(6, 4), NET.apply(PARAMS, STATE, X[:6])[0], atol=1e-6)

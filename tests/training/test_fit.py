@@ -341,7 +341,7 @@ def test_params_where_the_run_belongs_are_an_error() -> None:
 
 
 def test_an_empty_iterable_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the data is empty"):
+    with pytest.raises(ValueError, match="data is empty"):
         fit(data=[])
 
 
