@@ -7,9 +7,8 @@ adversarial networks, 2014, arXiv:1406.2661).
 
 That is two optimizers in one step, each with its own parameters, so the step is written here: a pure function that
 calls two steps of ``fnn.train_step``, one after the other. ``fnn.training`` runs it as any other, many steps in one
-compiled call. A discriminator that is too steep makes the contest explode. Spectral normalisation divides each of its
-kernels by the largest factor by which it can lengthen a vector; the layer is written here too, and keeps in its state
-the direction in which that happens (Miyato et al., 2018, arXiv:1802.05957).
+compiled call. A discriminator that is too steep makes the contest explode: ``fnn.spectral_norm`` divides each of its
+kernels by the largest factor by which it can lengthen a vector (Miyato et al., 2018, arXiv:1802.05957).
 
 The drawings look right soon, which says little. They are measured beside those of a Gaussian and of a Gaussian mixture
 in the space of PCA: by the Fréchet distance to test images among the features of a classifier, by how sure that
@@ -44,33 +43,6 @@ CODE = 32  # random numbers for each image
 SNAPSHOTS = 8  # of the drawings, while training
 
 
-def spectral(body: fnn.Layer) -> fnn.Layer:
-    """A dense layer or a convolution whose kernel never lengthens a vector, as a matrix from inputs to features.
-
-    The largest factor comes from power iteration, one round for each step of training: ``direction`` is where the
-    last round ended.
-
-    - params: those of ``body``
-    - state: ``direction (features,)``
-    """
-
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        params, _ = body.init(key, x)
-        direction = jax.random.normal(fnn.fold(key, "direction"), params["kernel"].shape[-1:])
-        return params, {"direction": direction / jnp.linalg.norm(direction)}
-
-    def apply(params: dict[str, Any], state: dict[str, Any], x: jax.Array, *, train: bool) -> tuple[jax.Array, Any]:
-        matrix = params["kernel"].reshape(-1, params["kernel"].shape[-1])
-        fixed = jax.lax.stop_gradient(matrix)
-        unit = lambda vector: vector / (jnp.linalg.norm(vector) + 1e-12)
-        left = unit(fixed @ state["direction"])
-        right = unit(left @ fixed) if train else state["direction"]
-        y, _ = body.apply(params | {"kernel": params["kernel"] / (left @ matrix @ right)}, {}, x)
-        return y, {"direction": right}
-
-    return fnn.layer(init, apply, stateful=True, name="spectral")
-
-
 def generator_network(size: int) -> fnn.Layer:
     """Random numbers to an image; a larger one grows by convolutions from a quarter of its size."""
     if size < 16:
@@ -88,13 +60,12 @@ def generator_network(size: int) -> fnn.Layer:
 def discriminator_network(size: int) -> fnn.Layer:
     """An image to a score."""
     leaky = lambda x: jax.nn.leaky_relu(x, 0.1)
-    last = (spectral(fnn.dense(1)), lambda score: score[:, 0])
+    dense = lambda features: fnn.spectral_norm(fnn.dense(features))
+    conv = lambda features: fnn.spectral_norm(fnn.conv(features, (4, 4), strides=2))
+    last = (dense(1), lambda score: score[:, 0])
     if size < 16:
-        return fnn.serial(fnn.flatten(), spectral(fnn.dense(256)), leaky, spectral(fnn.dense(256)), leaky, *last)
-    return fnn.serial(
-        spectral(fnn.conv(16, (4, 4), strides=2)), leaky, spectral(fnn.conv(32, (4, 4), strides=2)), leaky,
-        fnn.flatten(), *last,
-    )  # fmt: skip
+        return fnn.serial(fnn.flatten(), dense(256), leaky, dense(256), leaky, *last)
+    return fnn.serial(conv(16), leaky, conv(32), leaky, fnn.flatten(), *last)
 
 
 class Contest(NamedTuple):

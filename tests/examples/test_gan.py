@@ -36,23 +36,6 @@ def test_drawings_come_closer_and_the_rivals_are_in_the_table(
     assert all((tmp_path / name).stat().st_size > 5_000 for name in PICTURES)
 
 
-@pytest.mark.parametrize("body", [fnn.dense(7), fnn.conv(7, (3, 3))])
-def test_a_normalised_kernel_lengthens_nothing(body: fnn.Layer) -> None:
-    x = jax.random.normal(jax.random.key(1), (2, 5, 5, 3))
-    net = gan.spectral(body)
-    params, state = net.init(jax.random.key(0), x)
-    begin = state
-    for _ in range(100):
-        _, state = net.apply(params, state, x, train=True)
-    matrix = np.asarray(params["kernel"]).reshape(-1, 7)
-    largest = np.linalg.svd(matrix, compute_uv=False)[0]
-    y, kept = net.apply(params, state, x)
-    wanted, _ = body.apply(params | {"kernel": params["kernel"] / largest}, {}, x)
-    np.testing.assert_allclose(y, wanted, rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(kept["direction"], state["direction"])  # only training turns it
-    assert not np.allclose(begin["direction"], state["direction"])
-
-
 def test_a_step_changes_both_networks_and_the_average_follows() -> None:
     generator, discriminator = gan.generator_network(8), gan.discriminator_network(8)
     optimizer, x = optax.adam(1e-3), jnp.full((4, 8, 8, 1), 0.5)
@@ -64,8 +47,9 @@ def test_a_step_changes_both_networks_and_the_average_follows() -> None:
     moved = lambda a, b: [not np.array_equal(*pair) for pair in zip(jax.tree.leaves(a), jax.tree.leaves(b))]
     assert all(moved(begin.generator.params, run.generator.params))
     assert any(moved(begin.discriminator.params, run.discriminator.params))
-    # the direction of the last layer, of one feature, has nowhere to turn
-    assert moved(begin.discriminator.state, run.discriminator.state) == [True, True, False]
+    # The directions of the last layer, of one feature, have nowhere to turn.
+    state = run.discriminator.state
+    assert [any(moved(begin.discriminator.state[name], state[name])) for name in sorted(state)] == [True, True, False]
     between = jax.tree.map(lambda old, new: old + 0.005 * (new - old), begin.average, run.generator.params)
     jax.tree.map(lambda found, wanted: np.testing.assert_allclose(found, wanted, atol=1e-6), run.average, between)
     assert set(metrics) == {"generator", "discriminator", "told apart"}
