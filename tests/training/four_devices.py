@@ -44,6 +44,7 @@ CASES = {
     "weights": (supervised, SGD, (X, Y, WEIGHT)),
     "no weights": (supervised, SGD, (X, Y)),
     "custom objective": (custom, SGD, (X, Y)),
+    "scaled and averaged": (supervised, fnn.loss_scaling(fnn.ema(SGD)), (X, Y, WEIGHT)),
     "lbfgs": (supervised, optax.lbfgs(), (X, Y, WEIGHT)),
 }
 
@@ -67,6 +68,7 @@ def difference(case: str, axis_type: AxisType, check_vma: bool) -> float:
 if __name__ == "__main__":
     rows = [("weights", kind, check) for kind in (AxisType.Auto, AxisType.Explicit) for check in (True, False)]
     rows += [("no weights", AxisType.Auto, True), ("custom objective", AxisType.Auto, True)]
+    rows += [("scaled and averaged", AxisType.Auto, True)]
     rows += [("lbfgs", AxisType.Auto, True), ("lbfgs", AxisType.Auto, False)]
     print(
         json.dumps(

@@ -29,7 +29,7 @@ def test_a_step_on_four_devices_is_that_of_one() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     differences = json.loads(done.stdout)
-    assert len(differences) == 8
+    assert len(differences) == 9
     assert differences == pytest.approx(dict.fromkeys(differences, 0.0), abs=2e-6)
 
 
