@@ -759,6 +759,21 @@ def metrics_with_names_of_the_history() -> None:
     fnn.supervised(NET, CROSS_ENTROPY, metrics={"step": fnn.accuracy, "skipped": fnn.accuracy})
 
 
+@mistake(TypeError, "loss is a streaming metric, wanted a function of (predictions, targets); pass that in metrics")
+def loss_that_is_a_streaming_metric() -> None:
+    fnn.supervised(NET, fnn.f1(2))  # pyright: ignore[reportArgumentType]
+
+
+@mistake(fnn.LayerError, "loss: weight has shape (4, 1), wanted the leading axes of (4,); pass weight[..., 0]")
+def weights_in_a_column() -> None:
+    fit_targets(Y, np.ones((8, 1)))
+
+
+@mistake(TypeError, "net must be a layer, got a function; pass the network itself, not its apply")
+def run_of_an_apply() -> None:
+    fnn.train_init(NET.apply, ADAM, KEY, X)  # pyright: ignore[reportArgumentType]
+
+
 @mistake(TypeError, "optimizer is the function optax.adam; call it: optax.adam(1e-3)")
 def optimizer_that_is_not_called() -> None:
     fnn.train_init(NET, optax.adam, KEY, X)  # pyright: ignore[reportArgumentType]

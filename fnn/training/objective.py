@@ -175,25 +175,26 @@ def supervised(
         >>> sorted(metrics)
         ['accuracy', 'loss']
     """
-    if not isinstance(net, Layer):
-        fix = (
-            "swap the arguments: fnn.supervised(net, loss)"
-            if isinstance(loss, Layer)
-            else "pass the network itself, not its apply"
-            if callable(net)
-            else "write fnn.supervised(net, loss)"
-        )
-        raise TypeError(f"net must be a layer, got a {type(net).__name__}; {fix}")
+    check_net(net, "swap the arguments: fnn.supervised(net, loss)" if isinstance(loss, Layer) else "")
+    if isinstance(loss, Metric):
+        raise TypeError("loss is a streaming metric, wanted a function of (predictions, targets); pass that in metrics")
     metrics = dict(metrics or {})
     _check_metric("loss", loss)
-    if isinstance(loss, Metric):
-        raise TypeError("loss must be a function loss(y, target), got a streaming metric; pass that in metrics")
     for name, metric in metrics.items():
         if not isinstance(metric, Metric):
             _check_metric(f"metric {name!r}", metric)
     if taken := {"loss", "penalty", *RESERVED} & set(metrics):
         raise ValueError(f"metrics may not be called {', '.join(sorted(taken))}; these names are reported already")
     return Supervised(net, loss, metrics, penalty, inputs, axis_name)
+
+
+def check_net(net: Any, fix: str = "") -> None:
+    """Raise unless ``net`` is a layer."""
+    if not isinstance(net, Layer):
+        fix = fix or (
+            "pass the network itself, not its apply" if callable(net) else "pass a network, such as fnn.dense(10)"
+        )
+        raise TypeError(f"net must be a layer, got a {type(net).__name__}; {fix}")
 
 
 def _check_metric(name: str, function: Any) -> None:
@@ -230,7 +231,10 @@ def weighted_mean(
     if weight is None:
         return jnp.mean(values)
     if weight.shape != values.shape[: weight.ndim]:
-        raise LayerError(f"weight has shape {weight.shape}, wanted the leading axes of {values.shape}", path=(name,))
+        fix = "; pass weight[..., 0]" if weight.shape == (*values.shape, 1) else ""
+        raise LayerError(
+            f"weight has shape {weight.shape}, wanted the leading axes of {values.shape}{fix}", path=(name,)
+        )
     weight = jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim)), values.shape)
     weight = weight.astype(jnp.float32)
     total = mean_over(jnp.sum(weight), axis_name)

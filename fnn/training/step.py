@@ -17,7 +17,7 @@ from fnn.core.layer import Layer
 from fnn.core.specs import show
 from fnn.training.loss_scaling import all_finite, has_overflow, scale_of, unscale
 from fnn.training.mapped import AxisName, mean_over, mean_value, vary
-from fnn.training.objective import Supervised, unpack
+from fnn.training.objective import Supervised, check_net, unpack
 from fnn.training.optimizer import check_opt_state, check_optimizer
 from fnn.training.retrace import traces_of
 from fnn.training.watch import Watch
@@ -69,7 +69,7 @@ def train_init(
         A `TrainState` at step 0.
 
     Raises:
-        TypeError: when the optimizer is not one.
+        TypeError: when ``net`` is not a layer, or ``optimizer`` not an optimizer.
         LayerError: when the network does not fit the inputs.
         ValueError: when ``params`` or ``state`` are not those of the network; a table lists what differs.
 
@@ -86,6 +86,7 @@ def train_init(
         >>> bool((other.params["kernel"] == run.params["kernel"]).all())
         True
     """
+    check_net(net)
     check_optimizer(optimizer)
     check_key(key)
     if params is None and state is None:
