@@ -23,7 +23,7 @@ from jax.extend.core import Literal, get_opaque_trace_state
 from fnn.core.caches import on_clear
 from fnn.core.layer import Layer
 
-KEPT = 64  # compiled programs; of more, those that were not used for longest are dropped
+KEPT = 256  # compiled programs; of more, those that were not used for longest are dropped
 
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")  # of these only the function counts: derivatives are traced already
 UNUSED = {"name", "policy"}  # parameters of the primitives below that play no part in what is compiled
@@ -202,6 +202,8 @@ def compiled(
         static: Further arguments of ``function``, which are part of the program.
         donate: Numbers of the arguments whose memory may be used up.
     """
+    if jax.config.values["jax_disable_jit"]:
+        return functools.partial(function, net, *static)
     known = _of_networks.setdefault(net, {})
     if is_traced():
         how = (function, static)

@@ -148,3 +148,5 @@ def test_generation_is_traced_like_any_function() -> None:
     ids = jax.vmap(lambda p: fnn.generate(net, p, PROMPT, 4).ids)(many)
     np.testing.assert_array_equal(ids[0], plain)
     chex.assert_trees_all_equal(jax.jit(lambda: fnn.init_state(net, PROMPT))(), fnn.init_state(net, PROMPT))
+    with jax.disable_jit():
+        np.testing.assert_array_equal(fnn.generate(net, params, PROMPT, 4).ids, plain)
