@@ -66,7 +66,7 @@ def measured(step: Step, run: Any, batches: Batches) -> Any:
 
 def program_of(step: Step, run: Any, batch: Any) -> str:
     """A checksum of what a step computes; ``batch`` may be specs. It is traced as for `measured`, once for both."""
-    return content(_traced(step).trace(run, batch).jaxpr).fingerprint()[:16]
+    return content(_traced(step).trace(run, as_arrays(batch, "batch")).jaxpr).fingerprint()[:16]
 
 
 def spec_of_batch(batches: Batches) -> Any:

@@ -51,6 +51,16 @@ def test_it_goes_on_in_the_same_bits_from_any_step(batches: Any, background: boo
         assert [bits(report) for report in reports] == expected[stop - 1 :]
 
 
+def test_batches_of_tensors_are_saved_too(tmp_path: Path) -> None:
+    """What a step computes was traced for the tensors themselves, which JAX does not take."""
+    torch = pytest.importorskip("torch")
+    batches = [tuple(torch.tensor(np.asarray(leaf)) for leaf in batch) for batch in BATCHES]
+    reports = train(tmp_path, batches=batches, every=10)
+    assert int(reports[-1].run.step) == 10
+    expected = [bits(report) for report in train(None, batches=list(BATCHES))]
+    assert [bits(report) for report in train(tmp_path, batches=list(BATCHES), every=10)] == expected[-1:]
+
+
 def test_saving_changes_nothing(whole: list[list[bytes]], tmp_path: Path) -> None:
     assert [bits(report) for report in train(tmp_path, every=3)] == whole
 
