@@ -146,7 +146,7 @@ def draw_training(history: dict[str, np.ndarray], steps: list[int], distances: l
     for name in ("generator", "discriminator"):
         losses.plot(np.arange(width, len(history[name]) + 1), smooth(history[name]), label=name)
     losses.set(title="hinge losses")
-    losses.legend(frameon=False)
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
     apart.plot(np.arange(width, len(history["told apart"]) + 1), smooth(history["told apart"]), color="C2")
     apart.axhline(0.5, color="gray", linestyle=":")
     apart.set(title="share of images judged right", ylim=(0, 1))

@@ -141,13 +141,13 @@ def draw_overlays(images: np.ndarray, masks: np.ndarray, found: dict[str, np.nda
 def draw_scores(scores: dict[str, np.ndarray]) -> Figure:
     """The IoU of every test picture by the two methods, one against the other."""
     (x_name, x), (y_name, y) = scores.items()
-    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.8, 5.0), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle=":", label="equally good")
     axes.scatter(x, y, s=22, alpha=0.7, label="a test picture")
     axes.set(xlabel=f"IoU, {x_name}", ylabel=f"IoU, {y_name}", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.set_title(f"{y_name} is better above the line")
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.grid(alpha=0.3)
     return figure
 

@@ -82,5 +82,5 @@ def _curves(panel: Any, history: Mapping[str, Any], metric: str) -> None:
             values = np.asarray(history[key])
             epochs = np.arange(1, len(values) + 1)
             panel.plot(epochs, values, label=label, marker="o" if len(epochs) <= 12 else None, markersize=3.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panel.grid(alpha=0.3)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 
-from fnn.plot.panels import panels
+from fnn.plot.panels import new_figure, panels
 from fnn.plot.scales import Scale, chosen_names, colours, hyperparameter_scale, score_scale, values_of
 from fnn.studies.result import StudyResult
 from fnn.studies.space import is_number, show
@@ -55,7 +55,7 @@ def parallel_coordinates(result: StudyResult, names: Sequence[str] | None = None
     score = score_scale(scores, result.maximize)
     scales = [hyperparameter_scale(result.space.dimensions[name], values_of(result, name)) for name in names] + [score]
     titles = [*names, result.monitor]
-    figure = Figure(figsize=(max(4.5, 1.2 + 1.7 * len(names)), 4.0), layout="constrained")
+    figure = new_figure(max(4.5, 1.2 + 1.7 * len(names)), 4.0)
     host = figure.add_subplot(xlim=(0, len(names)), ylim=(0, 1), yticks=[])
     _lines(host, scales, scores, result)
     for place, scale in enumerate(scales):
@@ -116,7 +116,11 @@ def slices(result: StudyResult, names: Sequence[str] | None = None) -> Figure:
         if scale.categories is not None and sum(map(len, scale.categories)) > 24:
             panel.set_xticks(panel.get_xticks(), scale.categories, rotation=30, ha="right")
         panel.set(xlabel=name, ylabel=result.monitor if number % 3 == 0 else "")
-        panel.grid(alpha=0.3)
+        panel.grid(alpha=0.3, axis="both" if scale.categories is None else "y")
+        if scale.categories is not None:  # the place within a category means nothing: each is one field
+            panel.tick_params(axis="x", length=0)
+            for place in range(0, len(scale.categories), 2):
+                panel.axvspan(place - 0.5, place + 0.5, color="black", alpha=0.06, linewidth=0, zorder=0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -161,7 +165,7 @@ def contour(result: StudyResult, x: str, y: str) -> Figure:
     scores = result.scores()
     score = score_scale(scores, result.maximize)
     look = colours(score, result.maximize)
-    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    figure = new_figure(5.6, 4.4)
     axes = figure.add_subplot(xlabel=x, ylabel=y)
     across.show_on(axes, "x")
     up.show_on(axes, "y")

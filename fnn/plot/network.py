@@ -8,7 +8,10 @@ import numpy as np
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
-from fnn.plot.panels import panels
+from fnn.plot.panels import new_figure, panels
+
+ENDS = ("#08306b", "#67000d")  # of two classes: the dark blue and red at the ends of a surface's colours
+CLASSES = ("tab:green", "tab:orange", "tab:purple", "tab:olive", "tab:pink", "tab:gray", "tab:brown")
 
 
 def predictions(target: Any, predicted: Any, *, name: str = "target") -> Figure:
@@ -32,7 +35,7 @@ def predictions(target: Any, predicted: Any, *, name: str = "target") -> Figure:
     target, predicted = np.asarray(target).reshape(-1), np.asarray(predicted).reshape(-1)
     if len(target) != len(predicted) or not len(target):
         raise ValueError(f"wanted one prediction for each target, got {len(predicted)} for {len(target)}")
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    figure = new_figure(4.4, 4.2)
     axes = figure.add_subplot(aspect="equal")
     axes.axline((target[0], target[0]), slope=1, color="gray", linewidth=1)
     many = len(target) > 500
@@ -71,7 +74,7 @@ def confusion(matrix: Any, names: Sequence[str] | None = None) -> Figure:
     names = [str(label) for label in (range(classes) if names is None else names)]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(3.5, 0.52 * classes + 1.4)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    figure = new_figure(side + 0.6, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if classes <= 20:
@@ -152,15 +155,17 @@ def decision_surface(
     grid = np.meshgrid(*(np.linspace(a, b, steps) for a, b in zip(low - margin, high + margin)))
     points = np.stack([axis.ravel() for axis in grid], axis=-1).astype(np.float32)
     scores = np.asarray(function(points)).reshape(steps, steps)
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = new_figure(5, 4)
     axes = figure.add_subplot()
     norm = None if boundary is None else CenteredNorm(boundary)
     surface = axes.contourf(*grid, scores, levels=20, norm=norm, cmap="RdBu_r", alpha=0.8)
     if boundary is not None and scores.min() < boundary < scores.max():
         axes.contour(*grid, scores, levels=[boundary], colors="black", linewidths=1.2)
-    for label, marker in zip(np.unique(target), itertools.cycle("os^Dv*")):
+    labels = np.unique(target)
+    colours = ENDS if len(labels) <= 2 else CLASSES
+    for label, marker, colour in zip(labels, itertools.cycle("os^Dv*"), itertools.cycle(colours)):
         mine = target == label
-        axes.scatter(*x[mine].T, marker=marker, s=90, edgecolor="black", color="white", label=f"target {label:g}")
+        axes.scatter(*x[mine].T, marker=marker, s=60, edgecolor="white", color=colour, label=f"target {label:g}")
     axes.set(xlabel="input 1", ylabel="input 2")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=6, frameon=False)
     figure.colorbar(surface, label="output")

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from fnn.plot.panels import new_figure
 from fnn.plot.scales import Scale, ends
 from fnn.studies.result import StudyResult
 
@@ -55,7 +56,7 @@ def study_curves(result: StudyResult, name: str | None = None, *, top: int = 3) 
     scores = result.scores()
     best = [trial for trial in result.order()[:top] if np.isfinite(scores[trial])]
     trials = np.array([run.id.trial for run in result.runs])
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     for place, trial in enumerate(best):
         mine = trials == trial
@@ -99,7 +100,7 @@ def importance(result: StudyResult) -> Figure:
         ['learning_rate', 'rate']
     """
     shares = result.importance()
-    figure = Figure(figsize=(5.5, 1.0 + 0.35 * len(shares)), layout="constrained")
+    figure = new_figure(5.5, 1.0 + 0.35 * len(shares))
     axes = figure.add_subplot()
     bars = axes.barh(range(len(shares)), list(shares.values()), height=0.6)
     axes.bar_label(bars, [f"{share:.0%}" for share in shares.values()], padding=3)

@@ -83,3 +83,14 @@ def test_a_comparison_of_nothing_is_refused() -> None:
         plot.comparison({})
     with pytest.raises(ValueError, match="'second' has no metric 'loss'; it has accuracy"):
         plot.comparison({"first": HISTORY, "second": {"accuracy": [0.1]}})
+
+
+def test_one_epoch_has_one_tick() -> None:
+    """Its axis went from 0.945 to 1.050."""
+    axes = plot.learning_curves({"loss": [1.0], "validation/loss": [1.1]}).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
+def test_small_text_is_sharp() -> None:
+    assert plot.learning_curves({"loss": [1.0, 0.5]}).dpi == 150  # the default, 100, blurred it

@@ -130,6 +130,14 @@ def test_trials_of_a_category_lie_side_by_side() -> None:
     assert len(set(drawn)) == 20
 
 
+def test_every_second_category_is_a_shaded_field() -> None:
+    """Trials lie side by side within a category, which looked like values between the categories."""
+    panel: Any = plot.slices(studied(20), ["width"]).axes[0]
+    fields = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in panel.patches)
+    assert fields == [(-0.5, 0.5), (1.5, 2.5)]
+    assert not plot.slices(studied(), ["rate"]).axes[0].patches
+
+
 def test_many_numbers_to_choose_from_are_a_continuous_axis() -> None:
     rates = np.geomspace(1e-4, 1e-1, 12).tolist()
     for values, scale in ((rates, "log"), (list(range(12)), "linear")):

@@ -165,3 +165,15 @@ def test_a_boundary_that_no_score_reaches_is_not_drawn() -> None:
 def test_a_decision_surface_needs_points_on_a_plane() -> None:
     with pytest.raises(ValueError, match=r"points on a plane, \(n, 2\), got \(4, 3\)"):
         plot.decision_surface(lambda x: x[:, 0], np.ones((4, 3)), np.arange(4))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_on_a_surface_differ_in_colour(classes: int) -> None:
+    """All were white, and told apart by their shape alone."""
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    axes = plot.decision_surface(lambda x: x[:, 0], x, np.arange(12) % classes, steps=10).axes[0]
+    colours = [
+        tuple(points.get_facecolor()[0]) for points in axes.collections if points.get_label().startswith("target")
+    ]
+    assert len(set(colours)) == len(colours) == classes
+    assert (1.0, 1.0, 1.0, 1.0) not in colours
