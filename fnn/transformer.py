@@ -1,6 +1,7 @@
 """Transformers: blocks of attention and a feed-forward part, and the networks that stack them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -149,6 +150,14 @@ def encoder(
     *,
     norm: Callable[[], Layer] = layer_norm,
     rate: Any = None,
+    attention_dropout_rate: Any = None,
+    feed_forward_dropout_rate: Any = None,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
+    gated: bool = False,
+    bias: bool = True,
+    kernel_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(),
+    bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
+    dtype: Any = jnp.float32,
     unroll: bool = False,
     **options: Any,
 ) -> Layer:
@@ -160,6 +169,16 @@ def encoder(
         hidden: Features inside the feed-forward parts.
         norm: Makes a normalisation.
         rate: Dropout of each part's output; may be traced. None: no dropout.
+        attention_dropout_rate: Dropout of the weights of attention; may be traced. None: no dropout.
+        feed_forward_dropout_rate: Dropout of the hidden features of the feed-forward parts; may be traced. None: no
+            dropout.
+        activation: Nonlinearity of the feed-forward parts, as in `feed_forward`.
+        gated: Whether the feed-forward parts are gated; with ``activation=jax.nn.silu`` a SwiGLU.
+        bias: Whether attention, feed-forward parts and `layer_norm` have biases. False: none of them; another ``norm``
+            decides for itself.
+        kernel_init: Initializer of the kernels of attention and feed-forward parts.
+        bias_init: Initializer of their biases.
+        dtype: Dtype of their parameters.
         unroll: As in `fnn.stack`: longer to compile, at times faster.
         **options: Of `fnn.attention`; ``causal=True`` and ``cache`` make it the trunk of a language model.
 
@@ -176,8 +195,24 @@ def encoder(
         >>> params, state = net.init(jax.random.key(0), x, lengths)
         >>> net.apply(params, state, x, lengths)[0].shape
         (2, 5, 8)
+
+        As in Llama: RMSNorm, rotary positions, SwiGLU and no biases.
+
+        >>> net = fnn.encoder(
+        ...     2, 2, 32, causal=True, positions=fnn.Rotary(), norm=fnn.rms_norm, activation=jax.nn.silu, gated=True,
+        ...     bias=False,
+        ... )
+        >>> params, state = net.init(jax.random.key(0), x)
+        >>> sorted(params["blocks"]["feed_forward"])
+        ['down_kernel', 'gate_kernel', 'up_kernel']
     """
-    block = transformer_block(attention(heads, **options), feed_forward(hidden), norm=norm, rate=rate)
+    shared = {"bias": bias, "kernel_init": kernel_init, "bias_init": bias_init, "dtype": dtype}
+    norm = _without_bias(norm, bias)
+    block = transformer_block(
+        attention(heads, rate=attention_dropout_rate, **shared, **options),
+        feed_forward(hidden, activation=activation, gated=gated, rate=feed_forward_dropout_rate, **shared),
+        norm=norm, rate=rate,
+    )  # fmt: skip
 
     def forward(f: Any, x: jax.Array, *masks: Any) -> jax.Array:
         return f.norm(f.blocks(x, *masks))
@@ -192,6 +227,15 @@ def decoder(
     *,
     norm: Callable[[], Layer] = layer_norm,
     rate: Any = None,
+    attention_dropout_rate: Any = None,
+    feed_forward_dropout_rate: Any = None,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
+    gated: bool = False,
+    bias: bool = True,
+    kernel_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(),
+    bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
+    dtype: Any = jnp.float32,
+    cache: int | None = None,
     unroll: bool = False,
     **options: Any,
 ) -> Layer:
@@ -203,8 +247,20 @@ def decoder(
         hidden: Features inside the feed-forward parts.
         norm: Makes a normalisation.
         rate: Dropout of each part's output; may be traced. None: no dropout.
+        attention_dropout_rate: Dropout of the weights of attention; may be traced. None: no dropout.
+        feed_forward_dropout_rate: Dropout of the hidden features of the feed-forward parts; may be traced. None: no
+            dropout.
+        activation: Nonlinearity of the feed-forward parts, as in `feed_forward`.
+        gated: Whether the feed-forward parts are gated; with ``activation=jax.nn.silu`` a SwiGLU.
+        bias: Whether attention, feed-forward parts and `layer_norm` have biases. False: none of them; another ``norm``
+            decides for itself.
+        kernel_init: Initializer of the kernels of attention and feed-forward parts.
+        bias_init: Initializer of their biases.
+        dtype: Dtype of their parameters.
+        cache: For how many time steps there is room in the cache of the causal attention. The keys and values of the
+            memory are then kept too: another memory needs a new state. None: no cache.
         unroll: As in `fnn.stack`: longer to compile, at times faster.
-        **options: Of the causal `fnn.attention`, such as ``cache``.
+        **options: Of the causal `fnn.attention`, such as ``positions``.
 
     Returns:
         A layer with the children ``blocks`` and ``norm``.
@@ -220,13 +276,23 @@ def decoder(
         >>> net.apply(params, state, x, memory)[0].shape
         (2, 5, 8)
     """
-    own = attention(heads, causal=True, **options)
-    block = decoder_block(own, cross_attention(heads), feed_forward(hidden), norm=norm, rate=rate)
+    shared = {"bias": bias, "kernel_init": kernel_init, "bias_init": bias_init, "dtype": dtype}
+    norm = _without_bias(norm, bias)
+    block = decoder_block(
+        attention(heads, causal=True, rate=attention_dropout_rate, cache=cache, **shared, **options),
+        cross_attention(heads, rate=attention_dropout_rate, cache=cache is not None, **shared),
+        feed_forward(hidden, activation=activation, gated=gated, rate=feed_forward_dropout_rate, **shared),
+        norm=norm, rate=rate,
+    )  # fmt: skip
 
     def forward(f: Any, x: jax.Array, memory: jax.Array, *masks: Any) -> jax.Array:
         return f.norm(f.blocks(x, memory, *masks))
 
     return wire(forward, blocks=stack(block, blocks, unroll=unroll), norm=norm())
+
+
+def _without_bias(norm: Callable[[], Layer], bias: bool) -> Callable[[], Layer]:
+    return partial(layer_norm, bias=False) if norm is layer_norm and not bias else norm
 
 
 def language_model(
@@ -281,10 +347,18 @@ def language_model(
 
 
 def vision_transformer(
-    classes: int, features: int, blocks: int, heads: int, hidden: int, *, patch: tuple[int, int] = (16, 16),
-    length: int = 196, rate: Any = None,
-) -> Layer:  # fmt: skip
-    """Cut images into patches, and read the class from a token that sees them all.
+    classes: int,
+    features: int,
+    blocks: int,
+    heads: int,
+    hidden: int,
+    *,
+    patch: tuple[int, int] = (16, 16),
+    length: int = 196,
+    rate: Any = None,
+    **options: Any,
+) -> Layer:
+    """Vision transformer (ViT): an encoder of image patches, with a class token.
 
     Args:
         classes: How many.
@@ -295,6 +369,7 @@ def vision_transformer(
         patch: Height and width of a patch.
         length: How many patches an image has at most.
         rate: Dropout of each part's output; may be traced. None: no dropout.
+        **options: Of the `encoder`, such as ``norm``, ``activation`` or ``attention_dropout_rate``.
 
     Returns:
         A layer with the children ``patches``, ``token``, ``positions``, ``encoder`` and ``head``.
@@ -328,6 +403,6 @@ def vision_transformer(
         patches=conv(features, patch, strides=patch, padding="VALID"),
         token=parameter((1, 1, features), jax.nn.initializers.normal(0.02)),
         positions=learned_positions(length + 1),
-        encoder=encoder(blocks, heads, hidden, rate=rate),
+        encoder=encoder(blocks, heads, hidden, rate=rate, **options),
         head=dense(classes),
     )

@@ -152,7 +152,7 @@ def attention(
         wrong = None
         if biases or causal or window is not None:  # else every step sees every other one
             x, wrong = zero_non_finite(clear_padding(x, masks))
-        query, keys, values = parts.project(params, x, x)
+        query, keys, values = parts.project(params, x, "query", "key", "value")
         if isinstance(positions, Rotary):
             query, keys = positions.turn(query, start), positions.turn(keys, start)
         if kept is not None and cache is not None:
@@ -182,15 +182,18 @@ def cross_attention(
     scale: Any = None,
     rate: Any = None,
     bias: bool = True,
+    cache: bool = False,
     implementation: str | None = None,
     kernel_init: Callable[..., jax.Array] = jax.nn.initializers.lecun_normal(),
     bias_init: Callable[..., jax.Array] = jax.nn.initializers.zeros,
     dtype: Any = jnp.float32,
 ) -> Layer:
-    """Let every step of a sequence take what it needs from another sequence.
+    """Multi-head cross-attention: queries from x, keys and values from the memory.
 
-    It is `attention` whose keys and values are made from the second input. Inputs after the second are masks, as there:
-    booleans are True where a key may be attended.
+    It is `attention` whose keys and values are computed from the second input. Inputs after the second are masks, as
+    there: booleans are True where a key may be attended. With ``cache`` the keys and values of the first call are kept
+    in state, and later calls read them in place of the memory, as decoding does: the parameters are those of the same
+    layer without a cache, and another memory needs a new state from `fnn.init_state`. It is not trained.
 
     Args:
         heads: How many queries each step makes.
@@ -201,22 +204,26 @@ def cross_attention(
         scale: Factor of the scores; may be traced. None: ``1 / sqrt(head_features)``.
         rate: The fraction of the weights that is dropped in training; may be traced. None: no dropout.
         bias: Whether the four products have biases.
+        cache: Whether the keys and values of the memory are kept in state.
         implementation: ``"xla"``, ``"cudnn"`` or None, as in `attention`.
         kernel_init: Initializer of the kernels.
         bias_init: Initializer of the biases.
         dtype: Dtype of the parameters. The products are done in the dtype of x.
 
     Returns:
-        A layer without state.
+        A layer; without ``cache`` it has no state.
 
         - x: ``(batch, time, features_in)``, floating; memory: ``(batch, keys, memory_features)``; then masks
         - y: ``(batch, time, features)``
         - params: those of `attention`; the kernels of key and value are ``(memory_features, kv_heads * head_features)``
+        - state: with ``cache`` ``cache/key`` and ``cache/value (batch, kv_heads, keys, head_features)``,
+          ``cache/filled ()``
 
     Raises:
         ValueError: when ``kv_heads`` does not divide ``heads``.
         LayerError: at init, when x or the memory is no batch of sequences, the heads do not divide the features of x,
-            or a mask does not fit.
+            or a mask does not fit; in apply, when the memory has another shape than that of the cache, or a concrete
+            mask has wrong values.
 
     Example:
         >>> import fnn, jax, jax.numpy as jnp
@@ -236,42 +243,69 @@ def cross_attention(
     if rate is not None:
         check_range("rate", rate, 0.0, 1.0)
 
-    def init(key: jax.Array, x: Any, memory: Any, *masks: Any) -> dict[str, jax.Array]:
+    def init(key: jax.Array, x: Any, memory: Any, *masks: Any) -> Any:
         check_sequence(x)
         check_sequence(memory, "memory")
-        return parts.init(partial(fold, key), x, memory)
+        params = parts.init(partial(fold, key), x, memory)
+        if not cache:
+            return params
+        zeros = jnp.zeros((memory.shape[0], kv_heads, memory.shape[1], parts.sizes(x.shape[-1])[0]), memory.dtype)
+        return params, {"cache": {"key": zeros, "value": zeros, "filled": jnp.zeros((), bool)}}
 
     def run(params: Any, x: jax.Array, rest: Any, kept: Any, key: Any, train: bool) -> Any:
         memory, *masks = rest
         (batch, time), length = x.shape[:2], memory.shape[1]
         biases, legal = read_masks(masks, (batch, heads, time, length))
         wrong = None
-        if biases:
-            (x, rows), (memory, wrong_keys) = zero_non_finite(x), zero_non_finite(memory)
-            wrong = rows | reached(wrong_keys, biases, Pattern(), time)
-        query, keys, values = parts.project(params, x, memory)
+        if kept is not None:
+            keys, values, kept = remember(params, memory, kept)
+        else:
+            if biases:
+                (x, rows), (memory, wrong_keys) = zero_non_finite(x), zero_non_finite(memory)
+                wrong = rows | reached(wrong_keys, biases, Pattern(), time)
+            keys, values = parts.project(params, memory, "key", "value")
+        (query,) = parts.project(params, x, "query")
         y = parts.attend(params, query, keys, values, biases, Pattern(), rate, key if train else None)
-        return spoil(y, wrong, legal), None
+        return spoil(y, wrong, legal), None if kept is None else {"cache": kept}
 
-    return _lift("cross_attention", init, run, rate, False)
+    def remember(params: Any, memory: jax.Array, kept: Any) -> Any:
+        """Keys and values from the cache, which the first call fills, and the new cache."""
+        held = kept["key"].shape
+        if memory.shape[:2] != (held[0], held[2]):
+            raise ValueError(
+                f"the memory has shape {memory.shape}, and the cache holds {held[0]} rows of {held[2]} keys; start "
+                "from a new state, fnn.init_state(net, x, memory)"
+            )
+
+        def fill() -> tuple[jax.Array, jax.Array]:
+            finite, wrong = zero_non_finite(memory)
+            keys, values = parts.project(params, finite, "key", "value")
+            keys = jnp.where(wrong[:, None, :, None], jnp.nan, keys)  # NaN in scores can be hidden, in values it cannot
+            return keys.astype(kept["key"].dtype), values.astype(kept["value"].dtype)
+
+        keys, values = jax.lax.cond(kept["filled"], lambda: (kept["key"], kept["value"]), fill)
+        kept = {"key": keys, "value": values, "filled": jnp.ones((), bool)}
+        return keys.astype(memory.dtype), values.astype(memory.dtype), kept
+
+    return _lift("cross_attention", init, run, rate, cache)
 
 
 def _lift(name: str, init: Any, run: Any, rate: Any, cached: bool) -> Layer:
     """A leaf that takes state only with a cache, and a key only with dropout."""
     if cached:
 
-        def stepped(params: Any, state: Any, x: jax.Array, *masks: jax.Array) -> Any:
-            return run(params, x, masks, state["cache"], None, False)
+        def stepped(params: Any, state: Any, x: jax.Array, *more: jax.Array) -> Any:
+            return run(params, x, more, state["cache"], None, False)
 
         return layer(init, stepped, stateful=True, name=name)
     if rate is None:
 
-        def plain(params: Any, x: jax.Array, *masks: jax.Array) -> jax.Array:
-            return run(params, x, masks, None, None, False)[0]
+        def plain(params: Any, x: jax.Array, *more: jax.Array) -> jax.Array:
+            return run(params, x, more, None, None, False)[0]
 
         return layer(init, plain, name=name)
 
-    def dropped(params: Any, x: jax.Array, *masks: jax.Array, key: Any, train: bool) -> jax.Array:
-        return run(params, x, masks, None, key, train)[0]
+    def dropped(params: Any, x: jax.Array, *more: jax.Array, key: Any, train: bool) -> jax.Array:
+        return run(params, x, more, None, key, train)[0]
 
     return layer(init, dropped, name=name)

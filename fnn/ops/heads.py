@@ -80,31 +80,23 @@ class Heads:
             bias = (after,) if self.bias else None
             check_shapes(params, **{f"{name}_kernel": (before, after), f"{name}_bias": bias, f"{name}_scale": scale})
 
-    def project(self, params: Any, x: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values, each ``(batch, heads, time, head_features)``."""
+    def project(self, params: Any, x: jax.Array, *names: str) -> list[jax.Array]:
+        """The named ones of ``query``, ``key`` and ``value`` of x, each ``(batch, heads, time, head_features)``."""
+        # One wide product is faster than three.
+        joined = lambda kind: jnp.concatenate([params[f"{name}_{kind}"] for name in names], -1)
+        wide = linear(x, joined("kernel"), joined("bias") if self.bias else None)
+        ends = np.cumsum([params[f"{name}_kernel"].shape[-1] for name in names])[:-1]
+        if "query" in names:
+            self.check(params, x.shape[-1])
 
-        names = PARTS[:3]
-        if memory is x:  # one wide product is faster than three
-            joined = lambda kind: jnp.concatenate([params[f"{name}_{kind}"] for name in names], -1)
-            wide = linear(x, joined("kernel"), joined("bias") if self.bias else None)
-            ends = np.cumsum([params[f"{name}_kernel"].shape[-1] for name in names])[:-1]
-            products = jnp.split(wide, ends, -1)
-        else:
-            products = [
-                linear(source, params[f"{name}_kernel"], params.get(f"{name}_bias"))
-                for name, source in zip(names, (x, memory, memory))
-            ]
-
-        self.check(params, x.shape[-1])
-
-        def by_head(name: str, y: jax.Array, heads: int) -> jax.Array:
+        def by_head(name: str, y: jax.Array) -> jax.Array:
+            heads = self.heads if name == "query" else self.kv_heads
             y = y.reshape(*y.shape[:2], heads, y.shape[-1] // heads)
             if self.norm and name != "value":
                 y = affine(unit_square(y, 1e-6), params[f"{name}_scale"], None, x.dtype)
             return y.transpose(0, 2, 1, 3)
 
-        query, key, value = map(by_head, names, products, (self.heads, self.kv_heads, self.kv_heads))
-        return query, key, value
+        return [by_head(name, y) for name, y in zip(names, jnp.split(wide, ends, -1))]
 
     def attend(
         self, params: Any, query: jax.Array, key: jax.Array, value: jax.Array, biases: Sequence[jax.Array],
