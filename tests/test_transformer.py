@@ -124,6 +124,55 @@ def test_padding_that_is_nan_spoils_no_gradient(key: jax.Array) -> None:
         np.testing.assert_allclose(got, leaf, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["encoder", "decoder", "vision_transformer"])
+def test_no_bias_means_none_anywhere(name: str, key: jax.Array) -> None:
+    # encoder(bias=False) left the biases of its feed-forward parts and norms.
+    nets = {
+        "encoder": (fnn.encoder(1, HEADS, HIDDEN, bias=False), (x,)),
+        "decoder": (fnn.decoder(1, HEADS, HIDDEN, bias=False), (x, memory)),
+        "vision_transformer": (
+            fnn.vision_transformer(5, FEATURES, 1, HEADS, HIDDEN, patch=(2, 2), length=4, bias=False),
+            (np.ones((1, 4, 4, 1), np.float32),),
+        ),
+    }
+    net, xs = nets[name]
+    params = jax.eval_shape(net.init, key, *xs)[0]
+    params = params["encoder"] if name == "vision_transformer" else params
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
+    assert len(paths) > 5
+    assert not [path for path in paths if "bias" in path]
+
+
+def test_an_encoder_and_a_decoder_pass_options_to_their_parts(key: jax.Array) -> None:
+    # Dropout of attention and options of feed-forward parts could not be reached.
+    options = {"activation": jax.nn.silu, "gated": True, "bias": False, "norm": fnn.rms_norm}
+    attention = partial(fnn.attention, HEADS, bias=False)
+    feed_forward = fnn.feed_forward(HIDDEN, activation=jax.nn.silu, gated=True, bias=False)
+    cross = fnn.cross_attention(HEADS, bias=False)
+    pairs = [
+        (fnn.encoder(1, HEADS, HIDDEN, **options),
+         fnn.transformer_block(attention(), feed_forward, norm=fnn.rms_norm), (x,)),
+        (fnn.decoder(1, HEADS, HIDDEN, **options),
+         fnn.decoder_block(attention(causal=True), cross, feed_forward, norm=fnn.rms_norm), (x, memory)),
+    ]  # fmt: skip
+    for net, block, xs in pairs:
+        params, _ = net.init(key, *xs)
+        y, _ = block.apply(jax.tree.map(lambda leaf: leaf[0], params["blocks"]), {}, *xs)
+        wanted, _ = fnn.rms_norm().apply(params["norm"], {}, y)
+        np.testing.assert_allclose(net.apply(params, {}, *xs)[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["rate", "attention_dropout_rate", "feed_forward_dropout_rate"])
+def test_each_dropout_of_a_transformer_drops_in_training_alone(option: str, key: jax.Array) -> None:
+    for make, xs in ((fnn.encoder, (x,)), (fnn.decoder, (x, memory))):
+        net, plain = make(1, HEADS, HIDDEN, **{option: 0.5}), make(1, HEADS, HIDDEN)
+        params, _ = net.init(key, *xs)
+        y, _ = plain.apply(params, {}, *xs)
+        np.testing.assert_allclose(net.apply(params, {}, *xs)[0], y, atol=1e-6)
+        dropped, _ = net.apply(params, {}, *xs, key=jax.random.key(1), train=True)
+        assert not np.allclose(dropped, y, atol=1e-2)
+
+
 @pytest.mark.parametrize("shape", [(0, 5, FEATURES), (2, 0, FEATURES)])
 def test_batches_without_rows_and_sequences_without_steps_are_taken(shape: Any, key: jax.Array) -> None:
     # A reshape divided by zero.

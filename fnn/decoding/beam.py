@@ -155,7 +155,7 @@ def _search(
 
     def read(search: _Search, parents: jax.Array, ids: jax.Array) -> _Search:
         rows = (parents + beams * jnp.arange(batch)[:, None]).reshape(-1)
-        state = map_cache(lambda leaf: leaf[rows], search.state)
+        state = map_cache(lambda leaf: leaf[rows], search.state, memory=False)
         y, state = net.apply(params, state, ids.reshape(-1, 1), *many)
         return search._replace(state=state, logits=y[:, -1])
 

@@ -47,10 +47,20 @@ def fresh_state(net: Layer, state: Any, *xs: Any) -> Any:
     return merge(fresh, state)
 
 
-def map_cache(function: Callable[[jax.Array], jax.Array], state: Any) -> Any:
-    """Change those leaves of caches that have a batch axis, the first one; counters have no axes."""
+def map_cache(function: Callable[[jax.Array], jax.Array], state: Any, *, memory: bool = True) -> Any:
+    """Change those leaves of caches that have a batch axis, the first one; counters have no axes.
+
+    Args:
+        function: Applied to each.
+        state: Any state.
+        memory: Whether to change leaves below ``memory`` too, which all beams of an example share.
+    """
     marked = _marked(state)
-    leaves = [function(leaf) if is_cache and leaf.ndim else leaf for leaf, is_cache in marked]
+    shared = [not memory and is_below for _, is_below in _marked(state, "memory")]
+    leaves = [
+        function(leaf) if is_cache and leaf.ndim and not is_shared else leaf
+        for (leaf, is_cache), is_shared in zip(marked, shared)
+    ]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
@@ -78,7 +88,7 @@ class Squeezed:
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def _marked(state: Any) -> list[tuple[jax.Array, bool]]:
-    """Each leaf, and whether it lies in a cache."""
+def _marked(state: Any, name: str = "cache") -> list[tuple[jax.Array, bool]]:
+    """Each leaf, and whether it lies below an entry of this name."""
     named = jax.tree.leaves_with_path(state)
-    return [(leaf, any(getattr(part, "key", None) == "cache" for part in path)) for path, leaf in named]
+    return [(leaf, any(getattr(part, "key", None) == name for part in path)) for path, leaf in named]

@@ -216,7 +216,7 @@ def cross_attention(
         - x: ``(batch, time, features_in)``, floating; memory: ``(batch, keys, memory_features)``; then masks
         - y: ``(batch, time, features)``
         - params: those of `attention`; the kernels of key and value are ``(memory_features, kv_heads * head_features)``
-        - state: with ``cache`` ``cache/key`` and ``cache/value (batch, kv_heads, keys, head_features)``,
+        - state: with ``cache`` ``cache/memory/key`` and ``cache/memory/value (batch, kv_heads, keys, head_features)``,
           ``cache/filled ()``
 
     Raises:
@@ -250,7 +250,7 @@ def cross_attention(
         if not cache:
             return params
         zeros = jnp.zeros((memory.shape[0], kv_heads, memory.shape[1], parts.sizes(x.shape[-1])[0]), memory.dtype)
-        return params, {"cache": {"key": zeros, "value": zeros, "filled": jnp.zeros((), bool)}}
+        return params, {"cache": {"memory": {"key": zeros, "value": zeros}, "filled": jnp.zeros((), bool)}}
 
     def run(params: Any, x: jax.Array, rest: Any, kept: Any, key: Any, train: bool) -> Any:
         memory, *masks = rest
@@ -270,22 +270,23 @@ def cross_attention(
 
     def remember(params: Any, memory: jax.Array, kept: Any) -> Any:
         """Keys and values from the cache, which the first call fills, and the new cache."""
-        held = kept["key"].shape
+        held = kept["memory"]["key"].shape
         if memory.shape[:2] != (held[0], held[2]):
             raise ValueError(
                 f"the memory has shape {memory.shape}, and the cache holds {held[0]} rows of {held[2]} keys; start "
                 "from a new state, fnn.init_state(net, x, memory)"
             )
 
-        def fill() -> tuple[jax.Array, jax.Array]:
+        def fill() -> dict[str, jax.Array]:
             finite, wrong = zero_non_finite(memory)
             keys, values = parts.project(params, finite, "key", "value")
             keys = jnp.where(wrong[:, None, :, None], jnp.nan, keys)  # NaN in scores can be hidden, in values it cannot
-            return keys.astype(kept["key"].dtype), values.astype(kept["value"].dtype)
+            dtype = kept["memory"]["key"].dtype
+            return {"key": keys.astype(dtype), "value": values.astype(dtype)}
 
-        keys, values = jax.lax.cond(kept["filled"], lambda: (kept["key"], kept["value"]), fill)
-        kept = {"key": keys, "value": values, "filled": jnp.ones((), bool)}
-        return keys.astype(memory.dtype), values.astype(memory.dtype), kept
+        made = jax.lax.cond(kept["filled"], lambda: kept["memory"], fill)
+        keys, values = (made[name].astype(memory.dtype) for name in ("key", "value"))
+        return keys, values, {"memory": made, "filled": jnp.ones((), bool)}
 
     return _lift("cross_attention", init, run, rate, cache)
 

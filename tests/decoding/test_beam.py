@@ -66,3 +66,27 @@ def test_every_row_is_searched_by_itself(params: Any) -> None:
     for row in range(2):
         alone = fnn.beam_search(net(), params, PROMPT[row : row + 1], 5, end=END)
         np.testing.assert_allclose(alone.scores[0], both.scores[row], atol=1e-5)
+
+
+def test_beams_of_a_decoder_share_the_cached_memory(key: jax.Array) -> None:
+    # The memory of an example is kept once for its beams, which change places: scores must be those without caches.
+    memory = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    lengths = np.array([5, 3])
+
+    def translator(cache: int | None = None) -> fnn.Layer:
+        def forward(f: Any, ids: Any, memory: Any, lengths: Any) -> Any:
+            return f.head(f.decoder(f.embedding(ids), memory, lengths))
+
+        return fnn.wire(
+            forward, embedding=fnn.embedding(VOCABULARY, 8), decoder=fnn.decoder(2, 2, 16, cache=cache),
+            head=fnn.dense(VOCABULARY),
+        )  # fmt: skip
+
+    params = jax.tree.map(lambda leaf: 2 * leaf, translator().init(key, PROMPT, memory, lengths)[0])
+    found = fnn.beam_search(translator(8), params, PROMPT, 5, memory, lengths, end=-1, beams=4, length_penalty=0.0)
+    for beam in range(4):
+        ids = np.asarray(found.ids[:, beam])
+        logs = jax.nn.log_softmax(translator().apply(params, {}, ids, memory, lengths)[0][:, 1:-1])
+        total = np.take_along_axis(np.asarray(logs), ids[:, 2:, None], -1).sum((1, 2))
+        np.testing.assert_allclose(found.scores[:, beam], total, atol=1e-4)
+    assert len({tuple(row) for row in np.asarray(found.ids[0]).tolist()}) == 4

@@ -229,6 +229,22 @@ def test_nan_in_a_cache_reaches_only_steps_that_see_it(key: jax.Array) -> None:
         np.testing.assert_array_equal(np.isnan(y).all((1, 2)), [False, step in (2, 3)])
 
 
+def test_a_cached_memory_is_read_once(key: jax.Array) -> None:
+    # Every call projected the memory again.
+    net, cached = fnn.cross_attention(HEADS, kv_heads=2), fnn.cross_attention(HEADS, kv_heads=2, cache=True)
+    params, state = cached.init(key, x, memory)
+    chex.assert_trees_all_equal(params, net.init(key, x, memory)[0])
+    wrong = jnp.asarray(memory).at[1, 4].set(jnp.nan)
+    first, state = cached.apply(params, state, x[:, :3], wrong, np.array([5, 4]))
+    rest, state = jax.jit(cached.apply)(params, state, x[:, 3:], jnp.zeros_like(memory), np.array([5, 4]))
+    whole, _ = net.apply(params, {}, x, memory, np.array([5, 4]))
+    np.testing.assert_allclose(jnp.concatenate([first, rest], 1), whole, atol=1e-6)
+    shown, _ = cached.apply(params, state, x, memory)  # NaN was hidden by the lengths alone
+    np.testing.assert_array_equal(np.isnan(shown).all((1, 2)), [False, True])
+    with pytest.raises(fnn.LayerError, match="the cache holds 2 rows of 5 keys"):
+        cached.apply(params, state, x, memory[:, :3])
+
+
 def test_attention_and_positions_compute_in_float64_where_x_is_float64(key: jax.Array) -> None:
     # Scores, angles and slopes were float32: errors of 8e-8, and 2.7e-5 for an angle at position 2000.
     with jax.enable_x64(True):
