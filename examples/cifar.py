@@ -180,8 +180,7 @@ def main(
         found |= twin
 
     answers = logits["averaged weights"]
-    matrix = fnn.confusion_matrix(10)
-    counts = matrix.compute(matrix.update(matrix.init(), answers, jnp.asarray(y_test), jnp.ones(len(y_test))))
+    counts = fnn.confusion_matrix(10)(answers, y_test)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in {

@@ -166,8 +166,7 @@ def confusion(table: Table, result: fnn.StudyResult) -> np.ndarray:
     """How often each class was taken for each other, by networks that had not seen the row."""
     assert result.predictions is not None
     logits, target = jnp.asarray(result.predictions[0, 0]), jnp.asarray(table.y)
-    matrix = fnn.confusion_matrix(len(table.classes))
-    return np.asarray(matrix.compute(matrix.update(matrix.init(), logits, target, None)))
+    return np.asarray(fnn.confusion_matrix(len(table.classes))(logits, target))
 
 
 def show(name: str, found: fnn.Interval, note: str = "") -> None:

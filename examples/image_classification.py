@@ -75,8 +75,7 @@ def main(
     )
 
     logits = fnn.predict(net, run.params, run.state, x_test)
-    matrix = fnn.confusion_matrix(len(images.classes))
-    counts = matrix.compute(matrix.update(matrix.init(), logits, jnp.asarray(y_test), jnp.ones(len(y_test))))
+    counts = fnn.confusion_matrix(len(images.classes))(logits, y_test)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in {

@@ -177,6 +177,39 @@ def test_merging_in_another_order_gives_the_same_value(name: str) -> None:
     np.testing.assert_allclose(metric.compute(nested), metric.compute(forward), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["confusion_matrix", "f1 macro", "auroc", "r2 of several outputs", "mean accuracy"])
+def test_a_call_gives_the_value_of_whole_arrays(name: str) -> None:
+    metric, data, truth = STREAMS[name]
+    y, target = data()
+    weight = weights("random")
+    np.testing.assert_allclose(metric(y, target, weight), truth(y.astype(np.float64), target, weight), rtol=1e-5)
+    np.testing.assert_allclose(metric(y, target), truth(y.astype(np.float64), target, weights("unit")), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [-1, CLASSES])
+def test_a_concrete_target_that_is_no_class_is_refused_unless_it_has_no_weight(wrong: int) -> None:
+    # It was left out in silence, as 6 of 6 classes counted from 1 are; auroc counted -1 as 0 and 2 as 1.
+    y, target = classification()
+    target[0] = wrong
+    for metric in (confusion_matrix(CLASSES), f1(CLASSES)):
+        with pytest.raises(ValueError, match=f"target holds {wrong}, wanted classes 0 to 5"):
+            metric(y, target)
+        weight = (np.arange(EXAMPLES) > 0).astype(np.float32)
+        np.testing.assert_array_equal(metric(y, target, weight), metric(y[1:], target[1:]))
+
+
+@pytest.mark.parametrize("wrong", [-1, 2])
+@pytest.mark.parametrize("metric", [auroc(), confusion_matrix(2)], ids=["auroc", "confusion_matrix"])
+def test_a_target_of_two_classes_is_0_or_1(metric: Metric, wrong: int) -> None:
+    # Everything above 0.5 was the second class, and all else the first.
+    y, target = binary()
+    target[0] = wrong
+    with pytest.raises(ValueError, match=f"target holds {wrong}, wanted classes 0 to 1"):
+        metric(y, target)
+    left_out = metric.compute(measure(metric, y, target))
+    np.testing.assert_allclose(left_out, metric(y[1:], target[1:]), rtol=1e-6)
+
+
 def test_no_weight_is_a_weight_of_one() -> None:
     y, target = classification()
     metric = confusion_matrix(CLASSES)
@@ -240,6 +273,12 @@ def test_top_one_is_accuracy_ties_included() -> None:
     y = np.random.default_rng(1).integers(0, 3, (50, 4)).astype(np.float32)
     target = np.random.default_rng(2).integers(0, 4, 50)
     np.testing.assert_array_equal(top_k(1)(y, target), accuracy(y, target))
+
+
+def test_zero_and_minus_zero_are_a_tie() -> None:
+    # lax.top_k puts 0.0 before -0.0, argmax takes the first.
+    y, target = np.array([[-0.0, 0.0], [0.0, -0.0]], np.float32), np.array([0, 0])
+    assert top_k(1)(y, target).tolist() == accuracy(y, target).tolist() == [1, 1]
 
 
 def test_top_k_of_all_classes_is_always_right() -> None:
@@ -326,6 +365,13 @@ def test_bad_configurations_are_refused() -> None:
         recall(3, average="weighted")
     with pytest.raises(ValueError, match="k must be"):
         top_k(0)
+
+
+@pytest.mark.parametrize("metric", [accuracy, top_k(1), f1(3), auroc(), squared_error, r2()])
+def test_strings_are_refused(metric: Any) -> None:
+    # JAX named a dtype <U3.
+    with pytest.raises(TypeError, match="target is no array of numbers; encode labels as integers: classes, target ="):
+        metric(np.zeros((2, 3), np.float32), np.array(["cat", "dog"]))
 
 
 def test_a_weight_of_another_shape_is_refused() -> None:

@@ -633,6 +633,24 @@ def a_mask_of_floats() -> None:
     ATTENTION.apply(params, state, SEQUENCE, KEPT.astype(np.float32))
 
 
+@mistake(
+    TypeError,
+    "f1 takes the number of classes and returns a metric, which takes predictions and targets: "
+    "fnn.f1(10)(predictions, targets)",
+)
+def a_metric_that_is_given_predictions_at_once() -> None:
+    fnn.f1(X, Y)
+
+
+@mistake(
+    ValueError,
+    "target holds 2, wanted classes 0 to 1; subtract the first class if counting starts at 1, or give targets to "
+    "ignore weight 0",
+)
+def targets_that_count_from_one() -> None:
+    fnn.confusion_matrix(2)(np.zeros((8, 2), np.float32), Y + 1)
+
+
 # Training: objectives, steps, optimizers and labels.
 
 

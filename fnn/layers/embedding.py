@@ -21,9 +21,12 @@ def embedding(
     embedding_init: Callable[..., jax.Array] = TABLE_INIT,
     dtype: Any = jnp.float32,
 ) -> Layer:
-    """Look up the row of a table for each id.
+    """Embedding: a table with a vector for each id.
 
-    An id outside the vocabulary, negative ones too, gives a row of NaN and no gradient: never another id's row.
+    An id outside the vocabulary gives a row of NaN and no gradient: never another id's row. So do negative ids: -1 is
+    not the last id, and the padding of -1 or -100 of other libraries is no id either. Padded rows are safe where a
+    layer is given their lengths or mask (`recurrent`, `attention`, `transformer_block`); elsewhere pad with an id of
+    the vocabulary and give padded targets weight 0, or zero the rows: ``jnp.where((ids >= 0)[..., None], y, 0)``.
 
     Args:
         vocabulary: How many ids there are: 0 to ``vocabulary - 1``.

@@ -10,7 +10,7 @@ import numpy as np
 from fnn.metrics.streaming import Metric, add, streaming
 from fnn.ops.checks import check_positive_int
 from fnn.ops.dtypes import widen
-from fnn.ops.targets import expand, masked, namespace, ratio, to_classes, with_columns
+from fnn.ops.targets import counted, expand, masked, namespace, ratio, to_classes, with_columns
 
 Array = jax.Array | np.ndarray
 
@@ -22,21 +22,22 @@ def confusion_matrix(classes: int) -> Metric:
         classes: How many classes there are; 2 also for a single logit.
 
     Returns:
-        A streaming metric for logits and targets as `accuracy` takes them. A target that is no class is left out.
+        A streaming metric for logits and targets as `accuracy` takes them. A target that is no class must have weight
+        0: otherwise it is an error where it is concrete, and left out where it is traced, as in evaluation.
 
         - stats: ``(classes, classes)``, sums of weights; rows are targets, columns are predictions
 
     Raises:
-        ValueError: from ``update``, when the shapes do not fit.
+        ValueError: from ``update``, when the shapes do not fit or a target is no class.
 
     Example:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.confusion_matrix(2)
         >>> y, target = jnp.array([3.0, -1.0, 2.0]), jnp.array([1, 1, 1])
-        >>> metric.compute(metric.update(metric.init(), y, target, None)).tolist()
+        >>> metric(y, target).tolist()
         [[0.0, 0.0], [1.0, 2.0]]
     """
-    _check_classes(classes)
+    _check_classes("confusion_matrix", classes)
 
     def measure(y: Any, target: Any, weight: Any) -> jax.Array:
         prediction, target, weight = _weighted_classes(y, target, weight, classes)
@@ -58,24 +59,26 @@ def precision(classes: int, average: str | None = "macro") -> Metric:
             class of two.
 
     Returns:
-        A streaming metric for logits and targets as `accuracy` takes them. A target that is no class is left out.
+        A streaming metric for logits and targets as `accuracy` takes them. A target that is no class must have weight
+        0: otherwise it is an error where it is concrete, and left out where it is traced, as in evaluation.
 
         - stats: ``hits``, ``predicted`` and ``actual``, each ``(classes,)``: sums of weights by class
 
     Raises:
-        ValueError: when ``average`` is none of these; from ``update``, when the shapes do not fit.
+        ValueError: when ``average`` is none of these; from ``update``, when the shapes do not fit or a target is no
+            class.
 
     Example:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.precision(2, average=None)
         >>> y, target = jnp.array([3.0, -1.0, 2.0, 1.0]), jnp.array([1, 1, 1, 0])
-        >>> [round(value, 3) for value in metric.compute(metric.update(metric.init(), y, target, None)).tolist()]
+        >>> [round(value, 3) for value in metric(y, target).tolist()]
         [0.0, 0.667]
 
     References:
         Van Rijsbergen, Information Retrieval, 2nd edition, 1979, chapter 7.
     """
-    return _by_class(classes, average, lambda hits, predicted, actual: ratio(hits, predicted))
+    return _by_class("precision", classes, average, lambda hits, predicted, actual: ratio(hits, predicted))
 
 
 def recall(classes: int, average: str | None = "macro") -> Metric:
@@ -95,10 +98,10 @@ def recall(classes: int, average: str | None = "macro") -> Metric:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.recall(2)
         >>> y, target = jnp.array([3.0, -1.0, -2.0]), jnp.array([1, 1, 0])
-        >>> float(metric.compute(metric.update(metric.init(), y, target, None)))
+        >>> float(metric(y, target))
         0.75
     """
-    return _by_class(classes, average, lambda hits, predicted, actual: ratio(hits, actual))
+    return _by_class("recall", classes, average, lambda hits, predicted, actual: ratio(hits, actual))
 
 
 def f1(classes: int, average: str | None = "macro") -> Metric:
@@ -118,20 +121,21 @@ def f1(classes: int, average: str | None = "macro") -> Metric:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.f1(3)
         >>> y, target = jnp.eye(3), jnp.array([0, 1, 1])
-        >>> round(float(metric.compute(metric.update(metric.init(), y, target, None))), 3)
+        >>> round(float(metric(y, target)), 3)
         0.556
 
     References:
         Van Rijsbergen, Information Retrieval, 2nd edition, 1979, chapter 7.
     """
-    return _by_class(classes, average, lambda hits, predicted, actual: ratio(2 * hits, predicted + actual))
+    return _by_class("f1", classes, average, lambda hits, predicted, actual: ratio(2 * hits, predicted + actual))
 
 
 def auroc() -> Metric:
     """The area under the ROC curve: how probably a positive example scores higher than a negative one.
 
     Exact, ties and weights included: it keeps every score, so its statistics grow with the data. NaN where one of the
-    classes has no example.
+    classes has no example. A target that is neither 0 nor 1 must have weight 0: otherwise it is an error where it is
+    concrete, and left out where it is traced.
 
     Returns:
         A streaming metric for two classes: scores ``(batch,)`` or ``(batch, 1)``, or logits ``(batch, 2)``, of which
@@ -140,13 +144,13 @@ def auroc() -> Metric:
         - stats: ``score``, ``target`` and ``weight``, each ``(examples so far,)``
 
     Raises:
-        ValueError: from ``update``, when the shapes do not fit.
+        ValueError: from ``update``, when the shapes do not fit or a target is no class.
 
     Example:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.auroc()
         >>> y, target = jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])
-        >>> float(metric.compute(metric.update(metric.init(), y, target, None)))
+        >>> float(metric(y, target))
         0.75
 
     References:
@@ -160,8 +164,8 @@ def auroc() -> Metric:
             raise ValueError(f"y has {y.shape[-1]} classes, auroc compares two; for one against the rest pass y[:, 1]")
         y = widen(y)
         score = y[..., 1] - y[..., 0] if y.shape[-1] == 2 else y[..., 0]
-        weight = expand(weight, target.shape)
-        stats = {"score": masked(score, weight), "target": (target > 0.5).astype(weight.dtype), "weight": weight}
+        weight = counted(target, (target == 0) | (target == 1), expand(weight, target.shape), 2)
+        stats = {"score": masked(score, weight), "target": (target == 1).astype(weight.dtype), "weight": weight}
         return {name: value.ravel() for name, value in stats.items()}
 
     def merge(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
@@ -182,9 +186,9 @@ def auroc() -> Metric:
     return streaming(empty, measure, merge, compute)
 
 
-def _by_class(classes: int, average: str | None, score: Callable[..., Array]) -> Metric:
+def _by_class(kind: str, classes: int, average: str | None, score: Callable[..., Array]) -> Metric:
     """A score of each class from its hits, how often it was predicted and how often it was there."""
-    _check_classes(classes)
+    _check_classes(kind, classes)
     if average not in ("macro", "micro", None):
         raise ValueError(f'average must be "macro", "micro" or None, got {average!r}')
 
@@ -207,13 +211,18 @@ def _weighted_classes(y: Any, target: Any, weight: Any, classes: int) -> tuple[j
     y, target = with_columns(y, target)
     if y.shape[-1] != classes and (y.shape[-1], classes) != (1, 2):
         raise ValueError(f"y has {y.shape[-1]} classes, the metric was made for {classes}")
-    prediction, target = to_classes(y, target)
-    exists = (target >= 0) & (target < classes)
-    weight = jnp.where(exists, expand(weight, target.shape), 0)
-    return prediction, jnp.where(exists, target, 0), weight
+    weight = expand(weight, target.shape)
+    exists = (target == 0) | (target == 1) if y.shape[-1] == 1 else (target >= 0) & (target < classes)
+    prediction, target_class = to_classes(y, target)
+    return prediction, jnp.where(exists, target_class, 0), counted(target, exists, weight, classes)
 
 
-def _check_classes(classes: int) -> None:
+def _check_classes(kind: str, classes: int) -> None:
+    if np.ndim(classes):
+        raise TypeError(
+            f"{kind} takes the number of classes and returns a metric, which takes predictions and targets: "
+            f"fnn.{kind}(10)(predictions, targets)"
+        )
     check_positive_int("classes", classes)
     if classes == 1:
         raise ValueError("classes must be at least 2, got 1; a single logit tells two classes apart: classes=2")

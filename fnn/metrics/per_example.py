@@ -63,6 +63,7 @@ def top_k(k: int) -> Callable[[Any, Any], jax.Array]:
         if y.shape[-1] < k:
             raise ValueError(f"y has {y.shape[-1]} classes, wanted at least k = {k}")
         check_integer(target)
+        y = jnp.where(y == 0, 0, y)  # lax.top_k puts 0.0 before -0.0
         return jnp.any(jax.lax.top_k(y, k)[1] == target[..., None], axis=-1).astype(jnp.float32)
 
     return metric

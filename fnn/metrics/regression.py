@@ -33,7 +33,7 @@ def r2() -> Metric:
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.r2()
         >>> y, target = jnp.array([2.5, 0.0, 2.0, 8.0]), jnp.array([3.0, -0.5, 2.0, 7.0])
-        >>> round(float(metric.compute(metric.update(metric.init(), y, target, None))), 4)
+        >>> round(float(metric(y, target)), 4)
         0.9486
 
     References:

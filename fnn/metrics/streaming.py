@@ -14,6 +14,8 @@ from fnn.ops.targets import expand, masked, ratio
 class Metric(NamedTuple):
     """A metric as four pure functions, exact over a data set however it is cut into batches.
 
+    Called, ``metric(predictions, targets, weight=None)``, it gives the value of arrays that are there as a whole.
+
     ``stats`` is a pytree of arrays. ``merge`` and ``compute`` do their arithmetic in NumPy where all of it is NumPy
     (in float64, if it is) and in JAX otherwise. An example of weight 0 does not count, whatever it holds.
 
@@ -28,6 +30,11 @@ class Metric(NamedTuple):
         >>> import fnn, jax.numpy as jnp
         >>> metric = fnn.auroc()
         >>> y, target = jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])
+        >>> float(metric(y, target))
+        0.75
+
+        The same in two batches:
+
         >>> stats = metric.update(metric.init(), y[:3], target[:3], None)
         >>> stats = metric.merge(stats, metric.update(metric.init(), y[3:], target[3:], None))
         >>> float(metric.compute(stats))
@@ -38,6 +45,10 @@ class Metric(NamedTuple):
     update: Callable[..., Any]
     merge: Callable[[Any, Any], Any]
     compute: Callable[[Any], Any]
+
+    def __call__(self, predictions: Any, targets: Any, weight: Any = None) -> Any:
+        """The value of these predictions and targets: `compute` of one `update`."""
+        return self.compute(self.update(self.init(), predictions, targets, weight))
 
 
 def mean(metric: Callable[[Any, Any], jax.Array]) -> Metric:
@@ -55,7 +66,7 @@ def mean(metric: Callable[[Any, Any], jax.Array]) -> Metric:
         >>> import fnn, jax.numpy as jnp
         >>> accuracy = fnn.mean(fnn.accuracy)
         >>> y, target, weight = jnp.array([1.0, -1.0, 2.0]), jnp.array([1, 1, 1]), jnp.array([1.0, 1.0, 0.0])
-        >>> float(accuracy.compute(accuracy.update(accuracy.init(), y, target, weight)))
+        >>> float(accuracy(y, target, weight))
         0.5
     """
 

@@ -9,6 +9,17 @@ import numpy as np
 from fnn.ops.dtypes import widen
 
 
+def as_numbers(name: str, values: Any) -> jax.Array:
+    """An array; strings and other objects are an error that says how to encode labels."""
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is no array of numbers; encode labels as integers: "
+            "classes, target = np.unique(labels, return_inverse=True)"
+        ) from None
+
+
 def with_columns(y: Any, target: Any) -> tuple[jax.Array, jax.Array]:
     """Give logits a class axis and targets none.
 
@@ -19,7 +30,7 @@ def with_columns(y: Any, target: Any) -> tuple[jax.Array, jax.Array]:
     Returns:
         ``(*shape, columns)`` and ``(*shape)``.
     """
-    y, target = jnp.asarray(y), jnp.asarray(target)
+    y, target = as_numbers("y", y), as_numbers("target", target)
     if not jnp.issubdtype(y.dtype, jnp.floating):
         raise ValueError(f"y is {y.dtype}, wanted floating logits, not classes")
     if y.ndim and y.shape[:-1] == target.shape:
@@ -46,6 +57,24 @@ def to_classes(y: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.argmax(y, axis=-1).astype(jnp.int32), target.astype(jnp.int32)
 
 
+def counted(target: jax.Array, exists: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
+    """The weight, and 0 where no such class exists.
+
+    Raises:
+        ValueError: when a concrete target that is no class has a weight.
+    """
+    try:
+        wrong = np.asarray(target)[np.asarray(~exists & (weight != 0))]
+    except jax.errors.TracerArrayConversionError:
+        return jnp.where(exists, weight, 0)
+    if len(wrong):
+        raise ValueError(
+            f"target holds {wrong[0]}, wanted classes 0 to {classes - 1}; subtract the first class if counting starts "
+            "at 1, or give targets to ignore weight 0"
+        )
+    return jnp.where(exists, weight, 0)
+
+
 def check_integer(target: jax.Array) -> None:
     """Raise unless ``target`` may hold classes."""
     if not (jnp.issubdtype(target.dtype, jnp.integer) or target.dtype == bool):
@@ -54,7 +83,7 @@ def check_integer(target: jax.Array) -> None:
 
 def difference(y: Any, target: Any) -> jax.Array:
     """``target - y`` in at least float32, for arrays of exactly one shape: broadcasting would hide a mistake."""
-    y, target = jnp.asarray(y), jnp.asarray(target)
+    y, target = as_numbers("y", y), as_numbers("target", target)
     if y.shape == target.shape and y.ndim:
         return widen(target) - widen(y)
     fixes = {(*y.shape, 1): "target[..., 0]", y.shape[:-1]: "target[..., None]"}

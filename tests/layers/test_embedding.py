@@ -108,3 +108,11 @@ def test_a_tied_table_gets_the_gradient_of_both_uses() -> None:
     np.testing.assert_allclose(
         jax.grad(score)(params)["embedding"]["embedding"], encode_grad + decode_grad, rtol=1e-4, atol=1e-5
     )
+
+
+def test_parameters_may_be_numpy_arrays(key: jax.Array) -> None:
+    # NumPy has no table.at: it failed outside of jit, as after loading parameters from a file.
+    net = fnn.embedding(6, 4)
+    params, _ = net.init(key, np.array([1]))
+    table = np.asarray(params["embedding"])
+    np.testing.assert_array_equal(net.apply({"embedding": table}, {}, np.array([2, 5]))[0], table[[2, 5]])
