@@ -257,14 +257,14 @@ def cross_attention(
         (batch, time), length = x.shape[:2], memory.shape[1]
         biases, legal = read_masks(masks, (batch, heads, time, length))
         wrong = None
-        if kept is not None:
-            keys, values, kept = remember(params, memory, kept)
-        else:
-            if biases:
-                (x, rows), (memory, wrong_keys) = zero_non_finite(x), zero_non_finite(memory)
-                wrong = rows | reached(wrong_keys, biases, Pattern(), time)
-            keys, values = parts.project(params, memory, "key", "value")
+        if biases and kept is None:
+            (x, rows), (memory, wrong_keys) = zero_non_finite(x), zero_non_finite(memory)
+            wrong = rows | reached(wrong_keys, biases, Pattern(), time)
         (query,) = parts.project(params, x, "query")
+        if kept is None:
+            keys, values = parts.project(params, memory, "key", "value")
+        else:
+            keys, values, kept = remember(params, memory, kept)
         y = parts.attend(params, query, keys, values, biases, Pattern(), rate, key if train else None)
         return spoil(y, wrong, legal), None if kept is None else {"cache": kept}
 
