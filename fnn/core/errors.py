@@ -61,6 +61,9 @@ class _Place(str):
         made.path, made.layer, made.got = path, layer, got
         return made
 
+    def __getnewargs__(self) -> Any:  # exceptions travel between processes, and their notes with them
+        return self.path, self.layer, self.got
+
 
 class blame:  # noqa: N801 - used like contextlib.suppress
     """Name the layer and its inputs in whatever is raised within.
@@ -154,10 +157,13 @@ def _shows_all() -> bool:
 def hide_frames(error: BaseException) -> None:
     """Leave frames of fnn and JAX out of a traceback, except the first: the user called that function.
 
-    The last frame of fnn stays too where fnn raised something else than a `LayerError`: it may be a bug of fnn.
+    The last frame of fnn stays too where fnn raised something else than a `LayerError`: it may be a bug of fnn. Causes
+    are shortened likewise.
     """
-    if _shows_all():
+    if _shows_all() or error.__traceback__ is None:
         return
+    if error.__cause__ is not None:
+        hide_frames(error.__cause__)
     first, *rest = _frames(error)
     last = rest[-1] if rest and not isinstance(error, LayerError) and _package(rest[-1]) == "fnn" else None
     kept = [first, *(trace for trace in rest if trace is last or _package(trace) not in _HIDDEN)]

@@ -1,3 +1,4 @@
+import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,6 +170,31 @@ def test_a_generator_shortens_its_tracebacks_and_works_as_before() -> None:
     with pytest.raises(LayerError, match="dense_0: x has 5 features") as caught:
         list(fnn.training(step, run_of(net), batches))
     assert sum(file.startswith(FNN) for file in files(caught.value)) <= 2
+
+
+def test_exceptions_travel_between_processes_with_their_notes() -> None:
+    with pytest.raises(KeyError) as caught:
+        USERS["own"]().init(KEY, X)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert copy.__notes__ == caught.value.__notes__
+    with pytest.raises(LayerError) as failed:
+        fnn.serial(fnn.dense(8)).init(KEY, 1.0)
+    assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)
+
+
+def test_the_cause_of_an_error_is_shortened_too() -> None:
+    def trial(hp: Any) -> Any:
+        net = fnn.serial(lambda x: x[: int(hp["rows"])], fnn.dense(1))
+        return net, fnn.supervised(net, optax.losses.squared_error), optax.sgd(0.1)
+
+    data = (np.ones((8, 3), np.float32), np.ones((8, 1), np.float32))
+    space = fnn.grid({"rows": [2, 3]})
+    with pytest.raises(ValueError, match="mark it as static") as caught:
+        fnn.study(trial, space, data=data, steps=2, batch_size=4, key=KEY, minimize="loss", progress=False)
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert sum(file.startswith(FNN) for file in files(cause)) <= 2
+    assert files(cause)[-1] == __file__
 
 
 @pytest.fixture
