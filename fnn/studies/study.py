@@ -74,7 +74,8 @@ def study(
 
     Args:
         trial: ``trial(hp) -> (net, objective, optimizer)``, or with ``augment(key, batch)`` as a fourth. It is called
-            while the program is compiled: the values of ``hp`` are traced scalars, except static choices.
+            while the program is traced: the values of ``hp`` are traced scalars, except static choices; and before that
+            once with numbers, to check what it returns.
         space: By name `uniform`, `log_uniform`, `normal`, `integer` or `choice`; or `sobol`, `grid`, `table`, or a list
             of configurations; or suggestions of Optuna (`from_optuna`). None: one configuration, ``{}``.
         data: ``(x, target)`` or ``(x, target, weight)``, arrays with a common leading axis of rows.
