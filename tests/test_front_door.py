@@ -2,6 +2,7 @@
 
 import ast
 import pydoc
+import re
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -56,3 +57,11 @@ def test_the_version_is_written_in_one_place() -> None:
     assert "version" in project["project"]["dynamic"]
     assert ROOT / project["tool"]["hatch"]["version"]["path"] == SOURCE
     assert f'\n__version__ = "{fnn.__version__}"' in SOURCE.read_text()
+
+
+def test_no_page_or_message_names_a_package_of_somebody_else() -> None:
+    """Docs and errors said to install ``fnn[...]``, which is not on PyPI: pip would fetch somebody else's package."""
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("fnn/**/*.py"), *ROOT.glob("examples/*")]
+    named = re.compile(r"pip install [^\n]*\bfnn\b")
+    found = [f"{file.name}: {line}" for file in texts if file.is_file() for line in named.findall(file.read_text())]
+    assert found == []

@@ -215,7 +215,7 @@ class StudyResult:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+            raise ImportError("to_pandas needs pandas: python -m pip install pandas") from error
         rows = [
             {**run.id._asdict(), "status": run.status, self.monitor: self._value(run), "step": run.step}
             | {"best_step": run.best_step, **self.configurations[run.id.trial]}

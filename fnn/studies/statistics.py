@@ -86,7 +86,7 @@ def importance(
         from sklearn.ensemble import RandomForestRegressor
         from sklearn.inspection import permutation_importance
     except ImportError as error:
-        raise ImportError("importance needs scikit-learn: pip install scikit-learn") from error
+        raise ImportError("importance needs scikit-learn: python -m pip install scikit-learn") from error
     known = np.isfinite(scores)
     if known.sum() < 8:
         raise ValueError(f"importance needs at least 8 trials with a finite score, got {known.sum()}")

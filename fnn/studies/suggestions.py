@@ -112,7 +112,7 @@ def _distribution(name: str, dimension: Dimension) -> Any:
     try:
         from optuna import distributions
     except ImportError as error:
-        raise ImportError("from_optuna needs Optuna: pip install fnn[optuna]") from error
+        raise ImportError("from_optuna needs Optuna: python -m pip install optuna") from error
     settings = dimension.settings
     if dimension.kind in ("uniform", "log_uniform"):
         is_log = dimension.kind == "log_uniform"
