@@ -144,7 +144,8 @@ def is_arrays(data: Any, name: str = "data") -> bool:
     if callable(data) and not isinstance(data, type):
         fix = "wrap it so that iter() starts it again: a class whose __iter__ calls it"
         raise TypeError(f"{name} is a function; {fix}, or for one epoch {name}=function()")
-    fix = "a Dataset of PyTorch goes into a DataLoader" if hasattr(data, "__getitem__") else "pass (x, target)"
+    is_dataset = hasattr(data, "__getitem__") and not isinstance(data, str | bytes)
+    fix = "a Dataset of PyTorch goes into a DataLoader" if is_dataset else "pass (x, target)"
     raise TypeError(f"{name} is of type {type(data).__name__}, neither arrays nor an iterable of batches; {fix}")
 
 

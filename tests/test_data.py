@@ -113,7 +113,9 @@ def trained(data: Any, x: Any, **options: Any) -> tuple[Any, float]:
 
 
 @pytest.mark.parametrize(
-    ("x", "target"), [(TABLE, pandas.Series(TARGETS)), TENSORS, (INPUTS, TENSORS[1])], ids=["pandas", "torch", "mixed"]
+    ("x", "target"),
+    [(TABLE, pandas.Series(TARGETS)), TENSORS, (INPUTS, TENSORS[1]), (INPUTS.astype(">f4"), TARGETS.astype(">i4"))],
+    ids=["pandas", "torch", "mixed", "big-endian"],
 )
 def test_tables_and_tensors_are_arrays_everywhere(x: Any, target: Any) -> None:
     """Tensors trained, but init refused them and printed all of their numbers."""

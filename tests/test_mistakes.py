@@ -990,6 +990,11 @@ def a_dataset_of_pytorch() -> None:
     fit_data(Dataset())
 
 
+@mistake(TypeError, "data is of type str, neither arrays nor an iterable of batches; pass (x, target)")
+def the_name_of_a_file() -> None:
+    fit_data("data.csv")
+
+
 @mistake(TypeError, "batches is float32[8,3], which is not cut; pass fnn.batches(data, batch_size)")
 def arrays_in_a_loop_of_training() -> None:
     list(fnn.training(fnn.train_step(OBJECTIVE, ADAM), new_run(), X))

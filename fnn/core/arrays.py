@@ -44,4 +44,4 @@ def as_array(leaf: Any, name: str) -> Any:
         )
     if leaf.dtype.kind in "Mm" or leaf.dtype.names:
         raise TypeError(f"{name} is {shown}, which JAX does not know; convert it: .astype(np.float32)")
-    return leaf
+    return leaf if leaf.dtype.isnative else leaf.astype(leaf.dtype.newbyteorder("="))  # as files of MNIST hold them
