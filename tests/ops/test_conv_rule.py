@@ -1,11 +1,15 @@
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fnn.ops import conv_cpu, conv_rule
-from fnn.ops.conv_plain import Geometry
+from fnn.ops.conv_plain import Geometry, plain_product
+from fnn.ops.conv_products import conv_product
+from tests.ops.test_conv_padding import OPERANDS, arrays
 
 NAMES = [name for name in dir(conv_cpu) if name.endswith(("_y", "_x", "_kernel"))]
 
@@ -121,3 +125,61 @@ def test_each_shape_goes_the_way_that_was_fastest(case: str, monkeypatch: pytest
 
 def test_every_way_is_taken_by_some_shape() -> None:
     assert {name for _, _, names in CASES.values() for name in names} == set(NAMES)
+
+
+# The smallest shapes that choose each formulation of y, of x and of the kernel, where several are nested the innermost.
+CHOSEN = {
+    "sums": ({"batch": 8, "size": 24, "channels": 1, "features": 2}, ("sum_y", "direct_y", "taps_kernel")),
+    "rows": ({"batch": 16, "size": 6, "channels": 32, "features": 32}, ("rows_y", "rows_y", "direct_kernel")),
+    "tall": ({"batch": 4, "size": 32, "channels": 32, "features": 32}, ("tall_y", "tall_y", "direct_kernel")),
+    "split": ({"batch": 2, "size": 12, "channels": 64, "features": 64}, ("direct_y", "direct_y", "split_kernel")),
+    "strided": (
+        {"batch": 17, "size": 12, "channels": 16, "features": 12, "stride": 2},
+        ("direct_y", "subpixel_x", "direct_kernel"),
+    ),
+    "strided, few channels": (
+        {"batch": 2, "size": 9, "channels": 2, "features": 3, "stride": 2, "window": 5},
+        ("direct_y", "subpixel_x", "direct_kernel"),
+    ),
+    "depthwise": (
+        {"batch": 2, "size": 6, "channels": 4, "features": 4, "groups": 4},
+        ("depthwise_y", "depthwise_x", "depthwise_kernel"),
+    ),
+    "grouped": (
+        {"batch": 2, "size": 6, "channels": 32, "features": 32, "groups": 2},
+        ("direct_y", "direct_y", "direct_kernel"),
+    ),
+}
+
+
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize("case", CHOSEN)
+def test_the_chosen_formulations_are_right_compiled_as_users_compile_them(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, names = CHOSEN[case]
+    for of, name in zip(("y", "x", "kernel"), names):
+        assert name in ways(monkeypatch, of, **sizes)
+    monkeypatch.undo()
+    window, stride, groups = sizes.get("window", 3), sizes.get("stride", 1), sizes.get("groups", 1)
+    padding = (((window - 1) // 2, window // 2),) * 2
+    geometry = Geometry((sizes["size"],) * 2, (window,) * 2, (stride,) * 2, padding, (1, 1), groups)
+    given = arrays(geometry, sizes["channels"], sizes["features"], sizes["batch"])
+
+    def run(x: Any, kernel: Any, g: Any) -> Any:
+        y, back = jax.vjp(lambda x, kernel: conv_product("y", x, kernel, geometry), x, kernel)
+        return y, *back(g)
+
+    got = jax.jit(run)(given["x"], given["kernel"], given["y"])
+    with jax.enable_x64(True):
+        double = {name: jnp.asarray(array, jnp.float64) for name, array in given.items()}
+        exact = [plain_product(of, *(double[name] for name in OPERANDS[of]), geometry) for of in ("y", "x", "kernel")]
+    for array, wanted in zip(got, exact):
+        np.testing.assert_allclose(array, wanted, atol=3e-6 * np.abs(wanted).max())
