@@ -41,8 +41,9 @@ def recurrent(
 
         - x: ``(batch, time, *features)``, floating; with ``carry`` then the carry, such as ``cell.start`` makes it
         - lengths: ``(batch,)`` integers, the last input, or left out. Steps from there on change nothing, whatever x
-          holds there, NaN too: their y is 0 and the carry stays as it was; in reverse, the run begins at the last step of each sequence. A length that is
-          negative or more than time gives NaN for its example where it is traced, and an error where it is not.
+          holds there, NaN too: their y is 0 and the carry stays as it was; in reverse, the run begins at the last step
+          of each sequence. A length that is negative or more than time gives NaN for its example where it is traced,
+          and an error where it is not.
         - y: ``(batch, time, *y of the cell)``; with ``carry``, the pair of it and the last carry
         - params: those of the cell
         - state: with ``cache`` ``cache/0``, ``cache/1``, ..., the arrays of the carry
