@@ -25,9 +25,9 @@ def spectral_norm(
 ) -> Layer:
     """Spectral normalisation: divide weights of a layer by their largest singular value.
 
-    A weight ``(..., features)`` counts as a matrix with ``features`` columns. Power iteration estimates its singular
-    value, and goes on from the vectors in the state whenever ``train=True``. The value is differentiated with respect
-    to the weight, and the vectors are constants, as in PyTorch.
+    A weight ``(..., features)`` counts as a matrix with ``features`` columns. The state holds its singular vectors, and
+    power iteration updates them in each call with ``train=True``. The singular value is differentiated with respect to
+    the weight, and the vectors are constants, as in PyTorch.
 
     Args:
         layer: A layer without children, such as `dense`, `conv`, `depthwise_conv`, `conv_transpose` or `embedding`. In
@@ -132,7 +132,7 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
         layer: A layer without children, such as `dense`, `conv`, `depthwise_conv`, `conv_transpose` or `embedding`. In
             a network, replace each by `fnn.map_layers`. Wrap the block of a `stack` and the member of an `ensemble`.
         names: Which parameters to normalise; those that the layer lacks are ignored.
-        axis: The axis of a weight with scales of its own. -1: one scale for each feature. 0: one for each id of an
+        axis: The axis that has one scale for each index. -1: one scale for each feature. 0: one for each id of an
             embedding. None: one for the whole weight.
 
     Returns:

@@ -144,8 +144,8 @@ def subpixel_x(y: jax.Array, kernel: jax.Array, geometry: Geometry, product: Pro
 
     Neighbour number ``part`` of a place lies beneath the elements ``part``, ``part + stride``, ... of the window. Where
     strides do not divide the window, some parts have an element more than others. Zeros in its place would spread an
-    infinite element of y to places outside of its window: so either parts of different sizes get convolutions of their
-    own, which saves products, or zeros are used only if all of y is finite, which is faster where little is saved.
+    infinite element of y to places outside of its window: so either parts of different sizes are computed by separate
+    convolutions, which saves products, or zeros are used only if all of y is finite, faster where little is saved.
     """
     if all(size % stride == 0 for size, stride in zip(geometry.window, geometry.strides)):
         return _subpixel(y, kernel, geometry, product, apart=False)

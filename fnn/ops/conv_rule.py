@@ -8,7 +8,8 @@ Measured with ``python -m benchmarks convolutions`` on 2 cores with AVX-512, jax
   and the activation after it. Images up to 13 wide with 32 channels and more, and results of few features: rows. Other
   images with 32 channels and features and more, unless there is little to do: one row more than asked for. All else as
   it is.
-* x. A convolution of y, for which the rule of y is asked; with strides, all strides * strides parts of x at once.
+* x. A convolution of y, for which the rule of y is asked; with strides, all strides * strides parts of x at once, or
+  in up to four convolutions where strides do not divide the window.
 * The kernel. One convolution for every few images, or one matrix product where channels and images are large; for
   one channel one matrix product. None of them loses its speed within loops, as the gradient of
   `jax.lax.conv_general_dilated` does.
