@@ -1163,12 +1163,12 @@ def fit_of_a_network() -> None:
 
 @mistake(TypeError, "data is one argument, a tuple: fit(objective, optimizer, run, (x, target))")
 def fit_with_data_as_two_arguments() -> None:
-    fnn.fit(OBJECTIVE, ADAM, new_run(), X, Y)
+    fnn.fit(OBJECTIVE, ADAM, new_run(), X, Y)  # pyright: ignore[reportCallIssue]
 
 
 @mistake(TypeError, "data is missing: fit(objective, optimizer, run, (x, target))")
 def fit_without_data() -> None:
-    fnn.fit(OBJECTIVE, ADAM, new_run())
+    fnn.fit(OBJECTIVE, ADAM, new_run())  # pyright: ignore[reportCallIssue]
 
 
 @mistake(
@@ -1179,12 +1179,12 @@ def fit_with_optimizer_and_run_swapped() -> None:
     fnn.fit(OBJECTIVE, new_run(), ADAM, (X, Y))  # pyright: ignore[reportArgumentType]
 
 
-@mistake(TypeError, "optimizer is the function adam; call it, such as optax.adam(1e-3)")
+@mistake(TypeError, "optimizer is the function optax.adam; call it: optax.adam(1e-3)")
 def fit_with_an_optimizer_that_is_not_called() -> None:
     fnn.fit(OBJECTIVE, optax.adam, new_run(), (X, Y))  # pyright: ignore[reportArgumentType]
 
 
-@mistake(TypeError, "optimizer must be from optax, such as optax.adam(1e-3), got 'adam'")
+@mistake(TypeError, "optimizer must be one of optax, such as optax.adam(1e-3), got 'adam'")
 def fit_with_the_name_of_an_optimizer() -> None:
     fnn.fit(OBJECTIVE, "adam", new_run(), (X, Y))  # pyright: ignore[reportArgumentType]
 

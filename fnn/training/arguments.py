@@ -1,28 +1,47 @@
 """What `fit` was given, checked before anything is traced."""
 
+import functools
 import inspect
+from collections.abc import Callable
 from numbers import Number
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import optax
 
 from fnn.checkpoint.folder import Checkpoints
 from fnn.core.layer import Layer
 from fnn.training.early_stopping import EarlyStopping
+from fnn.training.optimizer import check_optimizer
 from fnn.training.step import TrainState
 
+POSITIONAL = ("objective", "optimizer", "run", "data")
 CALL = "fit(objective, optimizer, run, (x, target))"
 
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
 
-def check_arguments(objective: Any, optimizer: Any, run: Any, data: Any, more: tuple[Any, ...]) -> None:
-    """Raise where a positional argument of `fit` is none that it takes; the message says what to write instead."""
-    _check_objective(objective)
-    _check_optimizer_and_run(optimizer, run)
-    if data is None:
-        raise TypeError(f"data is missing: {CALL}")
-    if more:
-        raise TypeError(f"data is one argument, a tuple: {CALL}")
+
+def explain_arguments(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
+    """Decorate `fit`: where its positional arguments are not those that it takes, the error says what to write."""
+
+    @functools.wraps(function)
+    def call(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+        named: dict[str, Any] = {name: kwargs[name] for name in POSITIONAL if name in kwargs}
+        given = named | dict(zip(POSITIONAL, args))
+        if "objective" in given:
+            _check_objective(given["objective"])
+        if "optimizer" in given:
+            _check_optimizer(given["optimizer"])
+        if "run" in given:
+            _check_run(given["run"])
+        if "data" not in given:
+            raise TypeError(f"data is missing: {CALL}")
+        if len(args) > len(POSITIONAL):
+            raise TypeError(f"data is one argument, a tuple: {CALL}")
+        return function(*args, **kwargs)
+
+    return call
 
 
 def check_choice(name: str, value: Any, *choices: str) -> None:
@@ -49,14 +68,13 @@ def _check_objective(objective: Any) -> None:
         )
 
 
-def _check_optimizer_and_run(optimizer: Any, run: Any) -> None:
+def _check_optimizer(optimizer: Any) -> None:
     if isinstance(optimizer, TrainState):
         raise TypeError(f"optimizer is a TrainState: {CALL} takes the optimizer before the run")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        if callable(optimizer):
-            name = getattr(optimizer, "__name__", "optimizer")
-            raise TypeError(f"optimizer is the function {name}; call it, such as optax.{name}(1e-3)")
-        raise TypeError(f"optimizer must be from optax, such as optax.adam(1e-3), got {_kind(optimizer)}")
+    check_optimizer(optimizer)
+
+
+def _check_run(run: Any) -> None:
     if not isinstance(run, TrainState):
         got = "an optimizer" if isinstance(run, optax.GradientTransformation) else _kind(run)
         raise TypeError(f"run must be the TrainState that fnn.train_init returned, got {got}")

@@ -19,12 +19,12 @@ from fnn.core.specs import same, specs
 from fnn.data import Batches, batches, is_arrays, on_device, rows
 from fnn.ops.checks import check_counts
 from fnn.training.arguments import (
-    check_arguments,
     check_choice,
     check_functions,
     check_logs,
     check_rules,
     check_validation,
+    explain_arguments,
 )
 from fnn.training.costs import Costs
 from fnn.training.early_stopping import EarlyStopping
@@ -46,12 +46,13 @@ OnEpoch = Callable[[TrainState, dict[str, Any]], str | None]
 
 
 @short_tracebacks
+@explain_arguments
 def fit(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     run: TrainState,
-    data: Any = None,
-    *more: Any,
+    data: Any,
+    *,
     batch_size: int = 32,
     epochs: int = 1,
     shuffle: bool = True,
@@ -88,7 +89,6 @@ def fit(
         data: Arrays, ``(x, target)`` or ``(x, target, weight)``, that stay on the device and are shuffled each epoch;
             or an iterable of batches, each pass over which is an epoch. A run that goes on in the middle of an epoch
             passes over the batches of an iterable that it has seen.
-        *more: Nothing: ``x`` and ``target`` are one argument.
         batch_size: Rows of a batch, for arrays. 63 rows in batches of 32 are one step for each epoch; ``remainder``
             says what becomes of the other 31 rows.
         epochs: How many passes over the data. With ``checkpoints`` the total over all calls for that folder: 3 after 2
@@ -155,7 +155,6 @@ def fit(
         >>> history["step"].tolist()
         [2, 4, 6]
     """
-    check_arguments(objective, optimizer, run, data, more)
     check_counts(batch_size=(batch_size, 1), epochs=(epochs, 0), log_every=(log_every, 1))
     check_counts(validation_batch_size=(validation_batch_size, 1))
     check_choice("remainder", remainder, "drop", "pad")
