@@ -639,7 +639,7 @@ def a_mask_of_floats() -> None:
     "fnn.f1(10)(predictions, targets)",
 )
 def a_metric_that_is_given_predictions_at_once() -> None:
-    fnn.f1(X, Y)
+    fnn.f1(X, Y)  # pyright: ignore[reportArgumentType]
 
 
 @mistake(

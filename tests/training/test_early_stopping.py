@@ -7,7 +7,8 @@ import fnn
 
 def best_epoch(values: list[float], **options: Any) -> tuple[int, int]:
     """The best epoch, and the one after which training stops (0: it does not)."""
-    rule = fnn.early_stopping(2, **({"minimize": "loss"} | options))
+    options = {"minimize": "loss"} | options
+    rule = fnn.early_stopping(2, **options)
     memory = rule.init()
     for epoch, value in enumerate(values, start=1):
         memory = rule.update(memory, value, epoch)

@@ -115,7 +115,7 @@ def test_a_run_that_diverges_names_step_and_leaf_and_keeps_the_last_good_state(a
     data = [(X, Y)] * 5 if as_iterable else (X, Y)
     with pytest.raises(fnn.NonFiniteError, match="Lower the learning rate") as caught:
         fit(data=data, optimizer=wild, run=start(wild), epochs=5)
-    assert caught.value.leaf.startswith(("gradient of ", "loss"))
+    assert str(caught.value.leaf).startswith(("gradient of ", "loss"))
     chex.assert_tree_all_finite(caught.value.run.params)
 
 
@@ -246,7 +246,7 @@ def test_a_padded_epoch_sees_each_row_once() -> None:
         rows = np.concatenate([batches.indices(step) for step in range(3 * epoch, 3 * epoch + 3)])
         assert sorted(rows) == list(range(40))
     for x, y, weight in batches:
-        np.testing.assert_allclose(y, x @ np.float32([[1], [-2], [0.5]]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(y, x @ np.array([[1], [-2], [0.5]], np.float32), rtol=1e-4, atol=1e-5)
         assert weight.sum() in (16, 8)
     assert len(list(fnn.batches((X, Y), 64, remainder="pad"))) == 1
 
