@@ -140,10 +140,13 @@ def test_values_and_gradients_are_those_of_pytorch(kind: str, name: str) -> None
         return jnp.sum(jnp.sin(3 * y)), (y, state)
 
     step = jax.jit(jax.grad(loss, has_aux=True))
+    grads = theirs = None
     for _ in range(3):
         grads, (y, state) = step(params, state)
         theirs = module(x_theirs)
         np.testing.assert_allclose(first(np.asarray(y)), theirs.detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert grads is not None
+    assert theirs is not None
     module.zero_grad()
     torch.sin(3 * theirs).sum().backward()
     np.testing.assert_allclose(grads[weight], port(original.grad.numpy()), rtol=2e-4, atol=2e-4)
@@ -185,7 +188,8 @@ def test_a_network_is_normalised_layer_by_layer_within_stacks_and_ensembles_too(
     assert state["serial_0"]["dense_0"]["kernel"]["right"].shape == (3, 2)
     step = jax.jit(lambda state: net.apply(params, state, x, train=True))
     for _ in range(40):
-        y, state = step(state)
+        _, state = step(state)
+    y, _ = step(state)
     h = np.float64(x)
     divided = lambda matrix: np.float64(matrix) / np.linalg.svd(np.float64(matrix), compute_uv=False)[0]
     for kernel in params["stack_0"]["body"]["kernel"]:

@@ -164,8 +164,9 @@ def test_an_encoder_and_a_decoder_pass_options_to_their_parts(key: jax.Array) ->
 
 @pytest.mark.parametrize("option", ["rate", "attention_dropout_rate", "feed_forward_dropout_rate"])
 def test_each_dropout_of_a_transformer_drops_in_training_alone(option: str, key: jax.Array) -> None:
+    options: dict[str, Any] = {option: 0.5}
     for make, xs in ((fnn.encoder, (x,)), (fnn.decoder, (x, memory))):
-        net, plain = make(1, HEADS, HIDDEN, **{option: 0.5}), make(1, HEADS, HIDDEN)
+        net, plain = make(1, HEADS, HIDDEN, **options), make(1, HEADS, HIDDEN)
         params, _ = net.init(key, *xs)
         y, _ = plain.apply(params, {}, *xs)
         np.testing.assert_allclose(net.apply(params, {}, *xs)[0], y, atol=1e-6)

@@ -145,8 +145,8 @@ def test_conv_transpose_has_the_output_padding_of_pytorch() -> None:
 def test_layers_take_padding_modes(padding: str) -> None:
     x = normal(2, 6, 4)
     pairs = [(0, 0), (2, 0) if padding == "CAUSAL" else (1, 1), (0, 0)]
-    mode = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}[padding]
-    padded = np.pad(x, pairs, mode)
+    modes: dict[str, Any] = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}
+    padded = np.pad(x, pairs, modes[padding])
     for make in (lambda padding: conv(4, (3,), padding=padding), lambda padding: depthwise_conv((3,), padding=padding)):
         params, state = make(padding).init(jax.random.key(0), x)
         wanted = make("VALID").apply(params, state, padded)[0]

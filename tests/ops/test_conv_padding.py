@@ -47,6 +47,13 @@ def written_out(of: str, a: Any, b: Any, geometry: Geometry, einsum: Callable[..
     return c.reshape(geometry.shape_of(of, a.shape, b.shape))
 
 
+def all_products(operands: dict[str, Any], geometry: Geometry) -> tuple[Any, ...]:
+    """The output and both gradients of a convolution, in float64."""
+    double = {name: np.float64(array) for name, array in operands.items()}
+    pairs = {of: [double[name] for name in OPERANDS[of]] for of in ("y", "x", "kernel")}
+    return tuple(written_out(of, a, b, geometry) for of, (a, b) in pairs.items())
+
+
 def arrays(geometry: Geometry, channels: int, features: int, batch: int = 2) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = {
@@ -104,12 +111,7 @@ def test_any_padding_gives_the_convolution_and_its_gradients(kind: str, product:
             results.append((y, *back(mine["y"])))
         return results
 
-    wanted = [
-        tuple(
-            written_out(of, *(np.float64(mine[name]) for name in OPERANDS[of]), geometry) for of in ("y", "x", "kernel")
-        )
-        for geometry, mine in zip(all_of_them, given)
-    ]
+    wanted = [all_products(mine, geometry) for geometry, mine in zip(all_of_them, given)]
     close(run(given), wanted)
 
 
@@ -146,9 +148,7 @@ def test_padding_beyond_the_window_is_right_without_jit_too(size: Any, window: A
     geometry = Geometry(size, window, (1,) * len(size), padding, (1,) * len(size), 1)
     given = arrays(geometry, 5, 4)
     y, back = jax.vjp(lambda x, kernel: convolve(x, kernel, padding=padding), given["x"], given["kernel"])
-    double = {name: np.float64(array) for name, array in given.items()}
-    wanted = [written_out(of, *(double[name] for name in OPERANDS[of]), geometry) for of in ("y", "x", "kernel")]
-    close((y, *back(jnp.asarray(given["y"]))), wanted)
+    close((y, *back(jnp.asarray(given["y"]))), all_products(given, geometry))
 
 
 @pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])

@@ -104,7 +104,7 @@ def test_a_convolution_is_bilinear_in_both_modes(case: Case) -> None:
     np.testing.assert_allclose(paired, np.vdot(weight, y_dot), rtol=1e-3, atol=1e-3)
 
 
-MODES = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}
+MODES: dict[str, Any] = {"CAUSAL": "constant", "REFLECT": "reflect", "CIRCULAR": "wrap"}
 
 
 @pytest.mark.parametrize(
