@@ -9,7 +9,7 @@ import jax
 _events: list[str] = []
 
 
-def _note(event: str, duration: float, **_: Any) -> None:
+def _note(event: str, duration_secs: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         _events.append(event)
 

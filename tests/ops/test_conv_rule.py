@@ -164,7 +164,8 @@ def optimized() -> Iterator[None]:
 def test_the_chosen_formulations_are_right_compiled_as_users_compile_them(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, names = CHOSEN[case]
+    sizes: dict[str, Any] = CHOSEN[case][0]
+    names = CHOSEN[case][1]
     for of, name in zip(("y", "x", "kernel"), names):
         assert name in ways(monkeypatch, of, **sizes)
     monkeypatch.undo()
@@ -180,6 +181,7 @@ def test_the_chosen_formulations_are_right_compiled_as_users_compile_them(
     got = jax.jit(run)(given["x"], given["kernel"], given["y"])
     with jax.enable_x64(True):
         double = {name: jnp.asarray(array, jnp.float64) for name, array in given.items()}
-        exact = [plain_product(of, *(double[name] for name in OPERANDS[of]), geometry) for of in ("y", "x", "kernel")]
+        pairs = {of: [double[name] for name in OPERANDS[of]] for of in ("y", "x", "kernel")}
+        exact = [plain_product(of, a, b, geometry) for of, (a, b) in pairs.items()]
     for array, wanted in zip(got, exact):
         np.testing.assert_allclose(array, wanted, atol=3e-6 * np.abs(wanted).max())
