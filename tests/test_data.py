@@ -7,8 +7,6 @@ import numpy as np
 import optax
 import pandas
 import pytest
-import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 import fnn
 from fnn.data import is_arrays, pick, rows
@@ -102,7 +100,19 @@ INPUTS, TARGETS = RNG.normal(size=(12, 3)).astype(np.float32), RNG.integers(0, 2
 NET, SGD = fnn.dense(2), optax.sgd(0.1)
 OBJECTIVE = fnn.supervised(NET, optax.losses.softmax_cross_entropy_with_integer_labels)
 TABLE = pandas.DataFrame(INPUTS, columns=["a", "b", "c"])
-TENSORS = torch.from_numpy(INPUTS), torch.from_numpy(TARGETS)
+
+
+@pytest.fixture
+def tensors() -> Any:
+    """Inputs and targets as tensors of PyTorch."""
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(INPUTS), torch.from_numpy(TARGETS)
+
+
+def loader_of(*tensors: Any) -> Any:
+    """A loader of PyTorch, which yields lists of tensors."""
+    data = pytest.importorskip("torch.utils.data")
+    return data.DataLoader(data.TensorDataset(*tensors), batch_size=4)
 
 
 def trained(data: Any, x: Any, **options: Any) -> tuple[Any, float]:
@@ -112,13 +122,15 @@ def trained(data: Any, x: Any, **options: Any) -> tuple[Any, float]:
     return run, history["loss"][-1]
 
 
-@pytest.mark.parametrize(
-    ("x", "target"),
-    [(TABLE, pandas.Series(TARGETS)), TENSORS, (INPUTS, TENSORS[1]), (INPUTS.astype(">f4"), TARGETS.astype(">i4"))],
-    ids=["pandas", "torch", "mixed", "big-endian"],
-)
-def test_tables_and_tensors_are_arrays_everywhere(x: Any, target: Any) -> None:
+@pytest.mark.parametrize("kind", ["pandas", "torch", "mixed", "big-endian"])
+def test_tables_and_tensors_are_arrays_everywhere(kind: str, request: pytest.FixtureRequest) -> None:
     """Tensors trained, but init refused them and printed all of their numbers."""
+    x, target = {
+        "pandas": lambda: (TABLE, pandas.Series(TARGETS)),
+        "torch": lambda: request.getfixturevalue("tensors"),
+        "mixed": lambda: (INPUTS, request.getfixturevalue("tensors")[1]),
+        "big-endian": lambda: (INPUTS.astype(">f4"), TARGETS.astype(">i4")),
+    }[kind]()
     wanted, loss = trained((INPUTS, TARGETS), INPUTS, batch_size=4, validation=(INPUTS, TARGETS))
     run, found = trained((x, target), x, batch_size=4, validation=(x, target))
     assert found == loss
@@ -130,12 +142,12 @@ def test_tables_and_tensors_are_arrays_everywhere(x: Any, target: Any) -> None:
     assert isinstance(batch[1], jax.Array)
 
 
-def test_a_loader_of_pytorch_gives_batches_everywhere() -> None:
+def test_a_loader_of_pytorch_gives_batches_everywhere(tensors: Any) -> None:
     """It yields lists of tensors, which neither the loop nor an objective took."""
-    loader = DataLoader(TensorDataset(*TENSORS), batch_size=4)
+    loader = loader_of(*tensors)
     arrays = [(INPUTS[first : first + 4], TARGETS[first : first + 4]) for first in (0, 4, 8)]
     wanted, loss = trained(arrays, INPUTS, validation=arrays)
-    run, found = trained(loader, TENSORS[0], validation=loader)
+    run, found = trained(loader, tensors[0], validation=loader)
     assert found == loss
     np.testing.assert_array_equal(run.params["kernel"], wanted.params["kernel"])
     start = fnn.train_init(NET, SGD, jax.random.key(0), TABLE)
@@ -146,24 +158,25 @@ def test_a_loader_of_pytorch_gives_batches_everywhere() -> None:
     )
 
 
-def test_a_study_takes_tensors_and_tables() -> None:
+def test_a_study_takes_tensors_and_tables(tensors: Any) -> None:
     def trial(hp: Any) -> Any:
         return NET, OBJECTIVE, optax.sgd(hp["rate"])
 
     options: Any = {"key": jax.random.key(0), "batch_size": 4, "steps": 3, "minimize": "loss", "progress": False}
-    both = (INPUTS, TARGETS), (TABLE, TENSORS[1])
+    both = (INPUTS, TARGETS), (TABLE, tensors[1])
     results = [fnn.study(trial, [{"rate": 0.1}], data=data, **options) for data in both]
     assert results[0].runs[0].last("loss") == results[1].runs[0].last("loss")
 
 
-def test_a_loss_that_is_not_finite_is_explained_for_tensors_too() -> None:
-    spoiled = torch.where(torch.arange(12)[:, None] == 5, torch.nan, TENSORS[0])
+def test_a_loss_that_is_not_finite_is_explained_for_tensors_too(tensors: Any) -> None:
+    spoiled = tensors[0].clone()
+    spoiled[5] = np.nan
     run = fnn.train_init(NET, SGD, jax.random.key(0), spoiled)
-    loader = DataLoader(TensorDataset(spoiled, TENSORS[1]), batch_size=4)
+    loader = loader_of(spoiled, tensors[1])
     with pytest.raises(fnn.NonFiniteError, match=r"batch\[0\]"):
         fnn.fit(OBJECTIVE, SGD, run, loader, progress=False)
 
 
-def test_a_tensor_that_needs_gradients_is_named() -> None:
+def test_a_tensor_that_needs_gradients_is_named(tensors: Any) -> None:
     with pytest.raises(TypeError, match=r"data\[0\] is of type Tensor, which NumPy cannot read.*detach"):
-        fnn.batches((TENSORS[0].clone().requires_grad_(), TENSORS[1]), 4)
+        fnn.batches((tensors[0].clone().requires_grad_(), tensors[1]), 4)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 import fnn
 from tests.compilations import compilations
@@ -105,7 +104,7 @@ def test_nothing_to_evaluate_is_an_error() -> None:
 def test_one_compilation_serves_every_number_of_rows_up_to_the_batch_size() -> None:
     """Each number of rows below the batch size was compiled by itself, twice."""
     net = fnn.serial(fnn.dense(4), fnn.batch_norm())
-    sizes = [X[:5], X[:1], jnp.asarray(X[:3]), torch.from_numpy(X[:2]), X[:8], jnp.asarray(X[:8])]
+    sizes = [X[:5], X[:1], jnp.asarray(X[:3]), X[:2].copy(), X[:8], jnp.asarray(X[:8])]
     with compilations() as found:
         for xs in sizes:
             fnn.predict(net, PARAMS, STATE, xs, batch_size=8)
