@@ -139,7 +139,7 @@ class _Same:
 
 def configuration() -> Hashable:
     """JAX's configuration here and now; a program that was compiled with another one may compute something else."""
-    return repr(jax.config.values), jax.sharding.get_abstract_mesh()
+    return repr(jax.config.values), jax.sharding.get_abstract_mesh(), jax.sharding.get_mesh()
 
 
 class Programs:
@@ -217,7 +217,8 @@ def compiled(
     executable = known[how]() if how in known else None
     if executable is None:
         traced = jax.jit(functools.partial(function, net, *static), donate_argnums=donate).trace(*args)
-        key = (content(traced.jaxpr), *how[2:])
+        names = jax.tree.structure(traced.out_info)  # a jaxpr has a flat list of outputs
+        key = (content(traced.jaxpr), names, *how[2:])
         executable = PROGRAMS.get(key, lambda: _Executable(traced.lower().compile()))
         known[how] = ref(executable)
     return executable.call

@@ -106,7 +106,8 @@ def lowered(
         mapped = _mapped(traced.call, axes, together, mesh)
         return jax.jit(mapped, donate_argnums=() if donate is None else donate).lower(*specs)
 
-    how = (tuple(axes), together, mesh, donate, quickly, shapes, configuration())
+    names = jax.tree.structure(traced.outputs)  # a jaxpr has a flat list of outputs
+    how = (names, tuple(axes), together, mesh, donate, quickly, shapes, configuration())
     return PROGRAMS.get((traced.content, *how), lambda: Lowered(lower, quickly))
 
 

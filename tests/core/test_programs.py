@@ -2,6 +2,9 @@
 
 import functools
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +130,30 @@ def test_another_network_of_the_same_shapes_is_another_program() -> None:
     for scale in (1.0, -50.0):
         ids = fnn.generate(net(scale), params, PROMPT, 1).ids
         np.testing.assert_array_equal(ids[:, -1], net(scale, False).apply(params, {}, PROMPT)[0][:, -1].argmax(-1))
+
+
+def test_names_of_results_count() -> None:
+    """A jaxpr has no names of outputs: the state of one counter came back under the name of another."""
+
+    def counter(name: str) -> fnn.Layer:
+        init = lambda key, x: ({}, {name: jnp.zeros(())})
+        return fnn.layer(init, lambda params, state, x: (x, state), stateful=True)
+
+    assert [list(fnn.init_state(counter(name), X)) for name in ("a", "b")] == [["a"], ["b"]]
+
+
+def test_a_program_of_a_mesh_is_not_used_on_another() -> None:
+    """Two meshes of one shape are the same to a trace: NumPy arrays went to the devices of the first mesh."""
+    program = """
+import fnn, jax, numpy as np
+from fnn.core.programs import call_compiled
+net, double, x = fnn.dense(1), lambda net, x: 2 * x, np.ones(4, np.float32)
+for devices in np.split(np.array(jax.devices()), 2):
+    with jax.set_mesh(jax.sharding.Mesh(devices, ("data",))):
+        assert call_compiled(net, double, x).devices() == set(devices)
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 @pytest.mark.parametrize("use", USES)

@@ -300,6 +300,20 @@ def test_a_second_study_sees_what_the_helpers_of_its_trial_have_become():
         )
 
 
+def test_a_second_study_has_its_own_names():
+    """A metric that was renamed was reported under its name in the study before."""
+
+    def renamed(name):
+        def made(hp):
+            net, _, optimizer = trial(hp)
+            return net, fnn.supervised(net, optax.losses.squared_error, metrics={name: fnn.absolute_error}), optimizer
+
+        return made
+
+    for name in ("error", "distance"):
+        assert name in study(RATES[:1], trial=renamed(name), folds=None, steps=4).runs[0].measured
+
+
 def test_a_second_study_compiles_nothing():
     options: Any = {"space": RATES, "folds": None, "predictions": False, "steps": 4}
     first = study(trial=changed_trial(4)[0], **options)
