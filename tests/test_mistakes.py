@@ -1396,8 +1396,7 @@ def labels_of_a_study_are_no_classes() -> None:
 
 @mistake(
     ValueError,
-    "k_fold needs at least 2 folds and 1 repeat, got folds=1, repeats=1; for one held-out part use "
-    "fnn.shuffle_split(1)",
+    "k_fold needs at least 2 folds, got 1; for one held-out part use fnn.shuffle_split(1)",
 )
 def a_study_has_one_fold() -> None:
     study(folds=1)
@@ -1409,6 +1408,36 @@ def a_study_has_one_fold() -> None:
 )
 def a_study_has_folds_and_validation_data() -> None:
     study(folds=2, validation=(X, Y))
+
+
+@mistake(TypeError, "folds must be an int, got 2.5")
+def the_number_of_folds_is_a_float() -> None:
+    fnn.k_fold(2.5)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(
+    TypeError,
+    "fold 0 of 1 pairs of rows has rows to train on of bool[8], wanted row numbers, ints (rows,); of a mask, pass "
+    "np.flatnonzero(mask)",
+)
+def folds_are_masks() -> None:
+    study(folds=[(Y == 0, Y == 1)])
+
+
+@mistake(TypeError, "activation of the grid is 'relu', wanted a list of values: ['relu']")
+def a_grid_holds_a_text() -> None:
+    """It was taken for its letters, so that the study had four trials."""
+    fnn.grid({"activation": "relu"})
+
+
+@mistake(TypeError, "choice is 16, wanted a list of values: [16]")
+def a_choice_of_one_number() -> None:
+    fnn.choice(16, static=True)  # pyright: ignore[reportArgumentType]
+
+
+@mistake(ValueError, "the study has no trial 0, seed 2, fold 0; it has trials 0 to 0, seeds 0 to 0 and folds 0 to 0")
+def the_network_of_a_seed_that_was_not_trained() -> None:
+    study().network(0, seed=2)
 
 
 @mistake(ValueError, "at is 'best' or 'last', got 'first'")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.studies.space import Configuration, Dimension, choice, is_number, show
+from fnn.studies.space import Configuration, Dimension, as_values, choice, is_number, show
 from fnn.studies.suggestions import Suggestions
 
 
@@ -75,6 +75,7 @@ def grid(space: Mapping[str, Any]) -> Space:
         A space for `fnn.study`.
 
     Raises:
+        TypeError: when values are a single value or a text.
         ValueError: when there is no name, or a name has no values.
 
     Example:
@@ -160,7 +161,7 @@ def _as_choice(name: str, values: Any) -> Dimension:
         if values.kind != "choice":
             raise ValueError(f"{name} of a grid is {values}, which has no list of values; write them out, or a choice")
         return values
-    values = list(values)
+    values = as_values(f"{name} of the grid", values)
     if not values:
         raise ValueError(f"{name} of the grid has no values; give at least one")
     return choice(values, static=not all(map(is_number, values)))

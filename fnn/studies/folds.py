@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnn.ops.checks import check_counts
+
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -52,6 +54,7 @@ def k_fold(folds: int, *, stratified: bool = False, groups: Any = None, repeats:
         A rule for ``folds`` of `fnn.study`, with ``folds * repeats`` folds.
 
     Raises:
+        TypeError: when folds or repeats is no int.
         ValueError: when folds is below 2 or repeats below 1, or both stratified and groups are given; when the data
             has fewer rows or groups than folds, or a class has fewer rows.
 
@@ -63,11 +66,9 @@ def k_fold(folds: int, *, stratified: bool = False, groups: Any = None, repeats:
     References:
         Stone, Cross-validatory choice and assessment of statistical predictions, JRSS B 36, 1974.
     """
-    if folds < 2 or repeats < 1:
-        raise ValueError(
-            f"k_fold needs at least 2 folds and 1 repeat, got folds={folds}, repeats={repeats}; for one held-out part "
-            "use fnn.shuffle_split(1)"
-        )
+    check_counts(folds=(folds, 1), repeats=(repeats, 1))
+    if folds < 2:
+        raise ValueError(f"k_fold needs at least 2 folds, got {folds}; for one held-out part use fnn.shuffle_split(1)")
     if stratified and groups is not None:
         raise ValueError("k_fold keeps groups together or classes in proportion, not both; a scikit-learn splitter can")
 
@@ -186,7 +187,7 @@ def as_folds(folds: Any, groups: Any = None) -> Folds:
     """
     if isinstance(folds, Folds):
         return folds
-    if isinstance(folds, int):
+    if hasattr(folds, "__index__"):
         return k_fold(folds)
     if hasattr(folds, "split"):
         return Folds(repr(folds), lambda rows, target, random: list(folds.split(np.zeros((rows, 1)), target)))
@@ -204,8 +205,15 @@ def index_sets(folds: Folds, rows: int, target: Any, seed: Sequence[int]) -> Ind
         for side, name in zip(pair, ("train", "validate")):
             if not len(side):
                 raise ValueError(f"fold {number} of {folds.name} has no row to {name} on")
-            if np.min(side) < 0 or np.max(side) >= rows:
-                raise ValueError(f"fold {number} of {folds.name} has row {np.max(side)}, the data has {rows} rows")
+            side = np.asarray(side)
+            if side.ndim != 1 or not np.issubdtype(side.dtype, np.integer):
+                hint = "; of a mask, pass np.flatnonzero(mask)" if side.dtype == bool else ""
+                raise TypeError(
+                    f"fold {number} of {folds.name} has rows to {name} on of {side.dtype}{list(side.shape)}, wanted "
+                    f"row numbers, ints (rows,){hint}"
+                )
+            if wrong := side[(side < 0) | (side >= rows)].tolist():
+                raise ValueError(f"fold {number} of {folds.name} has row {wrong[0]}, the data has rows 0 to {rows - 1}")
         if common := np.intersect1d(*pair).size:
             raise ValueError(f"fold {number} of {folds.name} would validate on {common} rows that it trains on")
     train, held_out = zip(*pairs)

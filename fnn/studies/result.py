@@ -150,13 +150,19 @@ class StudyResult:
             fold: Number of its fold.
 
         Raises:
-            ValueError: when its parameters were not kept.
+            ValueError: when there is no such run, or its parameters were not kept.
         """
         chosen = RunId(self.best().trial if trial is None else trial, seed, fold)
+        named = f"trial {chosen.trial}, seed {chosen.seed}, fold {chosen.fold}"
+        if chosen not in {run.id for run in self.runs}:
+            trials, seeds, folds = (max(numbers) for numbers in zip(*(run.id for run in self.runs)))
+            raise ValueError(
+                f"the study has no {named}; it has trials 0 to {trials}, seeds 0 to {seeds} and folds 0 to {folds}"
+            )
         if chosen not in self.kept:
             trials = sorted({kept[0] for kept in self.kept})
             raise ValueError(
-                f"the parameters of {chosen} were not kept; those of trials {trials} were: "
+                f"the parameters of {named} were not kept; those of trials {trials} were: "
                 "give keep='all', or keep=k for the k best, to fnn.study"
             )
         params, state = self.kept[chosen]
@@ -253,7 +259,7 @@ class StudyResult:
     def _runs(self, trials: Sequence[int]) -> list[Run]:
         for trial in trials:
             if not 0 <= trial < len(self.configurations):
-                raise ValueError(f"trial {trial} of {len(self.configurations)}")
+                raise ValueError(f"the study has no trial {trial}; it has 0 to {len(self.configurations) - 1}")
         wanted = set(trials)
         return [run for run in self.runs if run.id.trial in wanted]
 

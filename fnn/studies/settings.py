@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from fnn.core.arrays import as_arrays
 from fnn.data import on_device, rows
+from fnn.ops.checks import check_positive_int
 from fnn.studies.configurations import Configuration, Space
 from fnn.studies.folds import as_folds, index_sets
 from fnn.studies.halving import Halving
@@ -170,8 +171,7 @@ def check_trial(settings: Settings, configuration: Configuration, data: Any, val
 
 
 def positive(value: Any, name: str) -> int:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}")
+    check_positive_int(name, value)
     return int(value)
 
 

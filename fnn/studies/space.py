@@ -146,6 +146,7 @@ def choice(values: Iterable[Any], *, static: bool = False) -> Dimension:
         A dimension for the ``space`` of `fnn.study`.
 
     Raises:
+        TypeError: when ``values`` is a single value or a text.
         ValueError: when there are no values, or some are no numbers and ``static`` is False.
 
     Example:
@@ -153,13 +154,20 @@ def choice(values: Iterable[Any], *, static: bool = False) -> Dimension:
         >>> fnn.choice([16, 64], static=True).at(0.7)
         64
     """
-    values = tuple(values)
+    values = tuple(as_values("choice", values))
     if not values:
         raise ValueError("choice has nothing to choose from; give at least one value")
     if not static and (odd := [value for value in values if not is_number(value)]):
-        raise ValueError(f"{show(odd[0])} is no number, which can not be traced; write choice(..., static=True)")
+        raise ValueError(f"{show(odd[0])} is no number and cannot be traced; write choice(..., static=True)")
     at = lambda u: values[min(int(u * len(values)), len(values) - 1)]
     return Dimension("choice", {"values": values, "static": static}, at, static)
+
+
+def as_values(name: str, values: Any) -> list[Any]:
+    """Values to choose from as a list; a text is one value, and not its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {show(values)}, wanted a list of values: [{show(values)}]")
+    return list(values)
 
 
 def is_number(value: Any) -> bool:

@@ -84,7 +84,7 @@ def from_optuna(study: Any, space: Mapping[str, Dimension], *, batch: int = 16) 
 
     Args:
         study: From ``optuna.create_study``, with the direction of the `fnn.study` it is for.
-        space: Dimensions by name: all but `normal`, which Optuna has not.
+        space: Dimensions by name: all but `normal`, which Optuna does not support.
         batch: Configurations at a time.
 
     Returns:
@@ -121,7 +121,7 @@ def _distribution(name: str, dimension: Dimension) -> Any:
         return distributions.IntDistribution(settings["low"], settings["high"])
     if dimension.kind == "choice":
         return distributions.CategoricalDistribution([_name(dimension, value) for value in settings["values"]])
-    raise ValueError(f"{name} is {dimension.kind}, which Optuna has not; use fnn.uniform")
+    raise ValueError(f"{name} is {dimension.kind}, which Optuna does not support; use fnn.uniform")
 
 
 def _name(dimension: Dimension, value: Any) -> Any:

@@ -35,7 +35,7 @@ def test_integers_and_choices_are_equally_probable_and_within_bounds():
     counts = np.bincount([fnn.integer(-1, 2).at(one) + 1 for one in u])
     assert counts.min() > 900
     assert len(counts) == 4
-    assert {fnn.choice("abc", static=True).at(one) for one in u} == set("abc")
+    assert {fnn.choice(list("abc"), static=True).at(one) for one in u} == set("abc")
 
 
 @pytest.mark.parametrize(

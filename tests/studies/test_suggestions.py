@@ -61,7 +61,7 @@ def test_a_study_with_a_folder_goes_on_and_optuna_with_it(tmp_path, remembers):
 
 
 def test_what_optuna_cannot_do_is_refused():
-    with pytest.raises(ValueError, match="rate is normal, which Optuna has not"):
+    with pytest.raises(ValueError, match="rate is normal, which Optuna does not support"):
         fnn.from_optuna(create(), {"rate": fnn.normal(0, 1)})
     with pytest.raises(ValueError, match="batch must be at least 1"):
         fnn.from_optuna(create(), SPACE, batch=0)
