@@ -1327,7 +1327,7 @@ def a_trial_returns_a_loss_as_its_objective() -> None:
     study(lambda hp: (NET, CROSS_ENTROPY, ADAM))
 
 
-@mistake(TypeError, "the trial's augment must be a function augment(key, batch), got 'flip'")
+@mistake(TypeError, "the trial's augment must be a function of (key, batch), got 'flip'")
 def a_trial_returns_an_augmentation_by_name() -> None:
     study(lambda hp: (*TRIAL, "flip"))
 
@@ -1558,6 +1558,23 @@ def no_concentration() -> None:
 @mistake(ValueError, "mixup needs a batch (x, target), (x, target, weight) or a dict with these keys, got one array")
 def images_that_are_mixed_without_targets() -> None:
     fnn.augment.mixup(0.2)(KEY, IMAGES[0])
+
+
+@mistake(
+    TypeError,
+    "augment must be a function of (key, batch), got random_flip(axes, probability, parts); if that returns the "
+    "function, call it first",
+)
+def an_augmentation_that_is_not_called() -> None:
+    fit(augment=fnn.augment.random_flip)
+
+
+@mistake(
+    TypeError,
+    "on_epoch must be a function of (run, row), got <lambda>(run); if that returns the function, call it first",
+)
+def a_function_of_the_epoch_without_the_row() -> None:
+    fit(on_epoch=lambda run: None)
 
 
 @mistake(TypeError, "chain takes functions augment(key, batch), got list")

@@ -15,6 +15,7 @@ from fnn.core.layer import Layer
 from fnn.data import pick, rows
 from fnn.metrics.streaming import Metric
 from fnn.ops.shuffle import ROUNDS, rows_of_step
+from fnn.training.arguments import check_function
 from fnn.training.objective import Supervised
 from fnn.training.step import Augment, Objective, TrainState, check_optimizer, train_init, train_step
 
@@ -133,8 +134,7 @@ class Program:
         made = Trial(*made)
         _check_objective(made.objective)
         check_optimizer(made.optimizer)
-        if made.augment is not None and not callable(made.augment):
-            raise TypeError(f"the trial's augment must be a function augment(key, batch), got {made.augment!r}")
+        check_function("the trial's augment", made.augment, "key", "batch")
         return made
 
     def start(self, key: jax.Array, place: Place, table: Table) -> Lane:

@@ -51,11 +51,25 @@ def check_choice(name: str, value: Any, *choices: str) -> None:
         raise ValueError(f"{name} must be {listed}, got {value!r}")
 
 
-def check_functions(**functions: Any) -> None:
-    """Raise where one is neither a function nor None."""
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function, got {function!r}")
+def check_function(name: str, function: Any, *arguments: str) -> None:
+    """Raise where something is neither None nor a function of such arguments."""
+    if function is None:
+        return
+    wanted = f"{name} must be a function of ({', '.join(arguments)})"
+    if not callable(function):
+        raise TypeError(f"{wanted}, got {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # it has no signature that Python knows
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        given = ", ".join(signature.parameters)
+        raise TypeError(
+            f"{wanted}, got {getattr(function, '__name__', type(function).__name__)}({given}); if that returns the "
+            "function, call it first"
+        ) from None
 
 
 def _check_objective(objective: Any) -> None:

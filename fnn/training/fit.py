@@ -20,7 +20,7 @@ from fnn.data import Batches, batches, is_arrays, on_device, rows
 from fnn.ops.checks import check_counts
 from fnn.training.arguments import (
     check_choice,
-    check_functions,
+    check_function,
     check_logs,
     check_rules,
     check_validation,
@@ -160,7 +160,9 @@ def fit(
     check_choice("remainder", remainder, "drop", "pad")
     check_choice("resume", resume, "warn", "strict")
     check_choice("non_finite", non_finite, "stop", "skip", "restore")
-    check_functions(augment=augment, watch=watch, on_epoch=on_epoch)
+    check_function("augment", augment, "key", "batch")
+    check_function("watch", watch, "params", "grads", "updates", "opt_state")
+    check_function("on_epoch", on_epoch, "run", "row")
     check_logs(log)
     check_rules(early_stopping, checkpoints)
     check_validation(validation, epochs)
