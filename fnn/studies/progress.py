@@ -58,13 +58,15 @@ class StudyProgress:
         runs = list(runs)
         over = [run for run in runs if run.status in OVER and run.id not in parked]
         done = sum(run.step for run in runs)
-        text = f"{len(over)} of {many(len(runs), 'run')}"
+        count, best = f"{len(over)} of {many(len(runs), 'run')}", ""
         scores = scores_of(runs, trials, self._value)
         if np.isfinite(scores).any():
-            best = ranked(runs, scores, self._maximize)[0]
-            text += f", best {self._monitor} {scores[best]:.4f} (trial {best})"
+            first = ranked(runs, scores, self._maximize)[0]
+            best = f"best {self._monitor} {scores[first]:.4f} (trial {first})"
+        text = ", ".join(filter(None, [count, best]))
         if not self._bar.disable:
-            self._bar.set_description_str(f"{text} ", refresh=False)
+            self._bar.set_description_str(f"{count} ", refresh=False)
+            self._bar.set_postfix_str(best, refresh=False)  # last: a narrow terminal cuts the end
             self._bar.n, self._bar.total = done, max(done + left, 1)
             self._bar.refresh()
         elif text != self._said and (done * ROWS >= self._next * (done + left) or len(over) == len(runs)):

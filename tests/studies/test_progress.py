@@ -33,6 +33,7 @@ def test_the_bar_ends_at_its_end_where_runs_end_early(changes, monkeypatch):
     assert shown[-1] == 100
     assert len(set(shown)) > 3
     assert (np.diff(shown) >= 0).all()
+    assert re.search(r"left, best \S+ \S+ \(trial \d\)", terminal.getvalue())  # a narrow terminal cuts the end
 
 
 def test_no_line_is_printed_twice(capsys):
