@@ -44,7 +44,9 @@ def spectral_norm(
           ``kernel/right (features,)``
 
     Raises:
-        LayerError: if ``layer`` has children; at init, if it has no such weight, or one with fewer than two axes.
+        TypeError: if ``names`` is a string.
+        LayerError: if ``layer`` has children, or is a stack or an ensemble; at init, if it has no such weight, one with
+            fewer than two axes, or one that is normalised already.
 
     Note:
         What reads parameters itself, such as tied embeddings in `fnn.wire`, reads those that are not normalised.
@@ -66,7 +68,7 @@ def spectral_norm(
         Miyato, Kataoka, Koyama and Yoshida, Spectral normalization for generative adversarial networks, 2018,
         arXiv:1802.05957.
     """
-    inner = _single("spectral_norm", layer)
+    inner = _single("spectral_norm", layer, names)
     check_positive_int("num_iterations", num_iterations)
 
     def unit(vector: jax.Array) -> jax.Array:
@@ -86,7 +88,7 @@ def spectral_norm(
 
     def plan(made: Layer, *xs: Any) -> Plan:
         one = inner._plan(*xs)
-        weights = _weights("spectral_norm", inner, one.params, names)
+        weights = _weights("spectral_norm", inner, one.params, names, one.state)
         vectors = {
             name: {
                 "left": Spec((math.prod(spec.shape[:-1]),), wide(spec.dtype)),
@@ -111,7 +113,8 @@ def spectral_norm(
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
         normalised, vectors = {}, {}
-        for name in _weights("spectral_norm", inner, params, names):
+        for name in [name for name in names if name in params]:
+            _check_entry("state", state, name)
             matrix = as_matrix(params[name])
             found = vectors[name] = iterate(matrix, state[name], num_iterations if train else 0)
             largest = jnp.vdot(found["left"], jnp.matmul(matrix, found["right"], precision="highest"))
@@ -142,7 +145,9 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
           at init it is the norm of the weight
 
     Raises:
-        LayerError: if ``layer`` has children; at init, if it has no such weight, or one with fewer than two axes.
+        TypeError: if ``names`` is a string.
+        LayerError: if ``layer`` has children, or is a stack or an ensemble; at init, if it has no such weight, one with
+            fewer than two axes, or one that is normalised already.
 
     Note:
         What reads parameters itself, such as tied embeddings in `fnn.wire`, reads those that are not normalised.
@@ -158,7 +163,7 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
         Salimans and Kingma, Weight normalization: a simple reparameterization to accelerate training of deep neural
         networks, 2016, arXiv:1602.07868.
     """
-    inner = _single("weight_norm", layer)
+    inner = _single("weight_norm", layer, names)
 
     def squares(weight: jax.Array) -> jax.Array:
         """Sums of squares, with axes of size 1 where they were taken."""
@@ -174,7 +179,7 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
         one = inner._plan(*xs)
         scales = {
             f"{name}_scale": Spec(scale_shape(name, spec.shape), spec.dtype)
-            for name, spec in _weights("weight_norm", inner, one.params, names).items()
+            for name, spec in _weights("weight_norm", inner, one.params, names, one.params, "_scale").items()
         }
 
         def make(key: jax.Array) -> Any:
@@ -188,9 +193,10 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
         return one._replace(layer=made, params=one.params | scales, make=make)
 
     def apply(params: Any, state: Any, xs: Any, key: Any, train: bool) -> Any:
-        weights = _weights("weight_norm", inner, params, names)
+        weights = {name: params[name] for name in names if name in params}
         own = {name: tree for name, tree in params.items() if name.removesuffix("_scale") not in weights}
         for name, weight in weights.items():
+            _check_entry("params", params, f"{name}_scale")
             total = squares(weight)
             scale = widen(params[f"{name}_scale"]).reshape(total.shape)
             factor = jnp.where(total > 0, scale * lax.rsqrt(jnp.where(total > 0, total, 1)), 0)
@@ -200,20 +206,38 @@ def weight_norm(layer: Any, *, names: Sequence[str] = _WEIGHTS, axis: int | None
     return make_layer(inner.name, plan, apply, describe=lambda: f"weight_norm({inner!r})")
 
 
-def _single(kind: str, layer: Any) -> Layer:
+def _single(kind: str, layer: Any, names: Any) -> Layer:
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence of names, got the string {names!r}; pass names=({names!r},)")
     inner = as_layer(layer)
-    if inner.children or inner.name == "stack":
-        fix = "wrap its block" if inner.name == "stack" else "wrap its layers, by fnn.map_layers for example"
+    is_ensemble = "ensemble[" in repr(inner)  # it has the name and the children of its member
+    if inner.children or inner.name == "stack" or is_ensemble:
+        fix = "wrap its layers, by fnn.map_layers for example"
+        fix = "wrap its member" if is_ensemble else "wrap its block" if inner.name == "stack" else fix
         raise LayerError(f"{kind} wants a layer without children, got {inner!r}; {fix}")
     return inner
 
 
-def _weights(kind: str, inner: Layer, params: Any, names: Sequence[str]) -> dict[str, Any]:
+def _check_entry(kind: str, tree: dict[str, Any], name: str) -> None:
+    if name not in tree:
+        have = ", ".join(map(repr, tree)) or "nothing"
+        raise LayerError(
+            f"{kind} lacks {name!r} (it has {have}); pass the trees that this network's init returned, not those of a "
+            "layer without normalisation"
+        )
+
+
+def _weights(
+    kind: str, inner: Layer, params: Any, names: Sequence[str], owned: dict[str, Any], suffix: str = ""
+) -> dict[str, Any]:
+    """The specs of the weights to normalise; ``owned`` lacks the entries that the normalisation adds."""
     found = {name: params[name] for name in names if name in params}
     if not found:
-        owned = ", ".join(params) or "nothing"
-        raise LayerError(f"{kind} looks for {', '.join(names)}, and {inner.name} owns {owned}; pass names=(...)")
+        have = ", ".join(params) or "nothing"
+        raise LayerError(f"{kind} looks for {', '.join(names)}, and {inner.name} owns {have}; pass names=(...)")
     for name, weight in found.items():
         if isinstance(weight, dict) or len(weight.shape) < 2:
             raise LayerError(f"{kind} wants weights with two axes or more; {name} of {inner.name} has fewer")
+        if name + suffix in owned:
+            raise LayerError(f"{kind} finds {name} of {inner!r} normalised already; wrap the layer once")
     return found

@@ -48,8 +48,8 @@ def transformer_block(
         A layer with the children ``attention``, ``attention_norm``, ``feed_forward`` and, unless parallel,
         ``feed_forward_norm``.
 
-        - x: ``(batch, time, features)``; then masks, as in `fnn.attention`. Steps that they hide from all others are
-          read as zeros where they are not finite, so that padding spoils no gradient
+        - x: ``(batch, time, features)``; then masks, as in `fnn.attention`. Time steps that are not finite and
+          that the masks hide from every query are replaced by zeros, so that padding cannot make gradients NaN
         - y: the shape of x
 
     Raises:

@@ -220,8 +220,30 @@ def test_half_precision_keeps_parameters_and_vectors_wide(wrapper: Any) -> None:
         ),
         (lambda: fnn.weight_norm(fnn.dense(2), names=("bias",)), "wants weights with two axes or more; bias of dense"),
         (lambda: fnn.weight_norm(fnn.dense(2), axis=2), "weight_norm got axis=2, and kernel has 2 axes"),
+        # All members shared one norm.
+        (lambda: fnn.spectral_norm(fnn.remat(fnn.ensemble(fnn.dense(2), 3))), "spectral_norm wants .* wrap its member"),
+        (lambda: fnn.weight_norm(fnn.ensemble(fnn.dense(2), 3)), "weight_norm wants .* wrap its member"),
+        # Both were made, and apply failed on a name that was overwritten.
+        (lambda: fnn.spectral_norm(fnn.spectral_norm(fnn.dense(2))), "finds kernel of .* normalised already"),
+        (lambda: fnn.weight_norm(fnn.weight_norm(fnn.dense(2))), "finds kernel of .* normalised already"),
     ],
 )
 def test_what_cannot_be_normalised_is_an_error(make: Any, message: str) -> None:
     with pytest.raises(fnn.LayerError, match=message):
         make().init(KEY, normal(3, 4))
+
+
+@pytest.mark.parametrize("wrapper", [fnn.spectral_norm, fnn.weight_norm])
+def test_one_name_as_a_string_is_an_error(wrapper: Any) -> None:
+    with pytest.raises(TypeError, match=r"names must be a sequence .* pass names=\('kernel',\)"):
+        wrapper(fnn.dense(2), names="kernel")
+
+
+def test_trees_of_the_layer_without_normalisation_are_an_error() -> None:
+    # The message was "has no 'kernel'".
+    x = normal(3, 4)
+    params, state = fnn.dense(2).init(KEY, x)
+    with pytest.raises(fnn.LayerError, match=r"state lacks 'kernel' \(it has nothing\); pass the trees"):
+        fnn.spectral_norm(fnn.dense(2)).apply(params, state, x)
+    with pytest.raises(fnn.LayerError, match=r"params lacks 'kernel_scale' \(it has .*'kernel'.*\); pass"):
+        fnn.weight_norm(fnn.dense(2)).apply(params, state, x)

@@ -128,7 +128,7 @@ def _find_place(error: BaseException) -> tuple[int, _Place] | None:
 
 
 def _is_replaceable(error: Exception) -> bool:
-    """Whether the exception may be fnn's, by its type; those that JAX defines say more than fnn could."""
+    """Whether the exception may be fnn's, by its type. Messages of types that JAX defines are kept."""
     kinds = (TypeError, ValueError, IndexError, KeyError, AttributeError)
     return isinstance(error, kinds) and type(error).__module__.partition(".")[0] not in _LIBRARIES
 

@@ -53,15 +53,13 @@ def map_cache(function: Callable[[jax.Array], jax.Array], state: Any, *, memory:
     Args:
         function: Applied to each.
         state: Any state.
-        memory: Whether to change leaves below ``memory`` too, which all beams of an example share.
+        memory: Whether to change leaves below ``cache/memory`` too, which all beams of an example share.
     """
-    marked = _marked(state)
-    shared = [not memory and is_below for _, is_below in _marked(state, "memory")]
-    leaves = [
-        function(leaf) if is_cache and leaf.ndim and not is_shared else leaf
-        for (leaf, is_cache), is_shared in zip(marked, shared)
+    changed = [
+        function(leaf) if is_cache and leaf.ndim and (memory or not is_memory) else leaf
+        for (leaf, is_cache), (_, is_memory) in zip(_marked(state), _marked(state, "cache", "memory"))
     ]
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return jax.tree.unflatten(jax.tree.structure(state), changed)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["structure", "squeezed"])
@@ -88,7 +86,11 @@ class Squeezed:
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def _marked(state: Any, name: str = "cache") -> list[tuple[jax.Array, bool]]:
-    """Each leaf, and whether it lies below an entry of this name."""
-    named = jax.tree.leaves_with_path(state)
-    return [(leaf, any(getattr(part, "key", None) == name for part in path)) for path, leaf in named]
+def _marked(state: Any, *names: str) -> list[tuple[jax.Array, bool]]:
+    """Each leaf, and whether it lies below an entry ``cache``, or below entries of these names in a row."""
+    names = names or ("cache",)
+    marked = []
+    for path, leaf in jax.tree.leaves_with_path(state):
+        keys = [getattr(part, "key", None) for part in path]
+        marked.append((leaf, any(tuple(keys[at : at + len(names)]) == names for at in range(len(keys)))))
+    return marked

@@ -90,3 +90,21 @@ def test_beams_of_a_decoder_share_the_cached_memory(key: jax.Array) -> None:
         total = np.take_along_axis(np.asarray(logs), ids[:, 2:, None], -1).sum((1, 2))
         np.testing.assert_allclose(found.scores[:, beam], total, atol=1e-4)
     assert len({tuple(row) for row in np.asarray(found.ids[0]).tolist()}) == 4
+
+
+def test_a_layer_named_memory_is_searched_as_any_other(key: jax.Array) -> None:
+    # The caches of a child named "memory" did not follow the beams, and beams and scores were wrong.
+    def network(name: str) -> fnn.Layer:
+        def forward(f: Any, ids: Any) -> Any:
+            x = f.embedding(ids)
+            return f.head(x + f[name](x))
+
+        child = {name: fnn.attention(2, causal=True, cache=14)}
+        return fnn.wire(forward, embedding=fnn.embedding(11, 16), **child, head=fnn.dense(11))
+
+    params = jax.tree.map(lambda leaf: 4 * leaf, network("memory").init(key, PROMPT)[0])
+    found = fnn.beam_search(network("memory"), params, PROMPT, 8, end=END, beams=4)
+    params["attention"] = params.pop("memory")
+    wanted = fnn.beam_search(network("attention"), params, PROMPT, 8, end=END, beams=4)
+    assert np.array_equal(found.ids, wanted.ids)
+    assert np.array_equal(found.scores, wanted.scores)
