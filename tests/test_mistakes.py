@@ -1410,6 +1410,25 @@ def a_study_has_folds_and_validation_data() -> None:
     study(folds=2, validation=(X, Y))
 
 
+@mistake(
+    ValueError,
+    "validation is float32[8,3], float64[8] and data is float32[8,3], int64[8]; give both the same arrays, shapes of "
+    "rows and kinds of numbers",
+)
+def validation_of_a_study_holds_other_numbers() -> None:
+    """Its targets were cut to ints, and its loss was that of others."""
+    study(validation=(X, Y + 0.5))
+
+
+@mistake(
+    ValueError,
+    "space['width'] is [4, 8], wanted a dimension such as fnn.uniform(0, 1) or fnn.choice([4, 8]); values that stay "
+    "the same belong in the trial",
+)
+def a_space_for_optuna_holds_a_list() -> None:
+    fnn.from_optuna(None, {"width": [4, 8]})  # pyright: ignore[reportArgumentType]
+
+
 @mistake(TypeError, "folds must be an int, got 2.5")
 def the_number_of_folds_is_a_float() -> None:
     fnn.k_fold(2.5)  # pyright: ignore[reportArgumentType]

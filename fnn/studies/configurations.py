@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.studies.space import Configuration, Dimension, as_values, choice, is_number, show
+from fnn.studies.space import Configuration, Dimension, as_values, check_names, choice, dimensions_of, is_number
 from fnn.studies.suggestions import Suggestions
 
 
@@ -62,7 +62,7 @@ def sobol(space: Mapping[str, Dimension]) -> Space:
     References:
         Bergstra and Bengio, Random search for hyper-parameter optimization, JMLR 13, 2012.
     """
-    return Space(_dimensions(space), "sobol")
+    return Space(dimensions_of(space), "sobol")
 
 
 def grid(space: Mapping[str, Any]) -> Space:
@@ -85,7 +85,7 @@ def grid(space: Mapping[str, Any]) -> Space:
         [(0.001, 16), (0.001, 64), (0.01, 16), (0.01, 64)]
     """
     dimensions = {name: _as_choice(name, values) for name, values in space.items()}
-    _check_names(dimensions)
+    check_names(dimensions)
     columns = [dimension.settings["values"] for dimension in dimensions.values()]
     rows = tuple(dict(zip(dimensions, values)) for values in product(*columns))
     return Space(dimensions, "grid", rows)
@@ -133,27 +133,10 @@ def as_space(space: Any) -> Space | Suggestions:
     if isinstance(space, Space | Suggestions):
         return space
     if isinstance(space, Mapping):
-        return Space(_dimensions(space))
+        return Space(dimensions_of(space))
     if isinstance(space, Iterable):
         return table(space)
     raise TypeError(f"space is a dict of dimensions or a list of configurations, got {type(space).__name__}")
-
-
-def _dimensions(space: Mapping[str, Any]) -> dict[str, Dimension]:
-    _check_names(space)
-    for name, value in space.items():
-        if not isinstance(value, Dimension):
-            values = show(list(value) if isinstance(value, list | tuple) else [value])
-            raise ValueError(
-                f"space[{name!r}] is {show(value)}, wanted a dimension such as fnn.uniform(0, 1) or "
-                f"fnn.choice({values}); values that stay the same belong in the trial"
-            )
-    return dict(space)
-
-
-def _check_names(space: Mapping[str, Any]) -> None:
-    if not space:
-        raise ValueError("the space is empty; give it a hyperparameter, or leave it out to train one configuration")
 
 
 def _as_choice(name: str, values: Any) -> Dimension:

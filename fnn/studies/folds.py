@@ -122,6 +122,7 @@ def shuffle_split(splits: int = 1, *, held_out: float = 0.2) -> Folds:
         A rule for ``folds`` of `fnn.study`.
 
     Raises:
+        TypeError: when splits is no int.
         ValueError: when splits is below 1 or held_out not between 0 and 1; when a side would have no row.
 
     Example:
@@ -129,8 +130,9 @@ def shuffle_split(splits: int = 1, *, held_out: float = 0.2) -> Folds:
         >>> [(train.size, held.size) for train, held in fnn.shuffle_split(2).split(10, None, np.random.default_rng(0))]
         [(8, 2), (8, 2)]
     """
-    if splits < 1 or not 0 < held_out < 1:
-        raise ValueError(f"shuffle_split needs splits >= 1 and 0 < held_out < 1, got {splits} and {held_out}")
+    check_counts(splits=(splits, 1))
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out is the part of the rows to hold out, between 0 and 1, got {held_out}")
 
     def split(rows: int, target: Any, random: np.random.Generator) -> list[Split]:
         size = round(held_out * rows)
@@ -155,7 +157,8 @@ def time_series(splits: int, *, held_out: int | None = None, train: int | None =
         A rule for ``folds`` of `fnn.study`.
 
     Raises:
-        ValueError: when splits is below 1; when the data has too few rows.
+        TypeError: when an argument is no int.
+        ValueError: when splits, held_out or train is below 1 or gap below 0; when the data has too few rows.
 
     Example:
         >>> import fnn, numpy as np
@@ -163,8 +166,7 @@ def time_series(splits: int, *, held_out: int | None = None, train: int | None =
         >>> [(train.tolist(), held.tolist()) for train, held in rule.split(4, None, np.random.default_rng(0))]
         [([0], [1]), ([0, 1], [2]), ([0, 1, 2], [3])]
     """
-    if splits < 1 or gap < 0:
-        raise ValueError(f"time_series needs splits >= 1 and gap >= 0, got {splits} and {gap}")
+    check_counts(splits=(splits, 1), held_out=(held_out, 1), train=(train, 1), gap=(gap, 0))
 
     def split(rows: int, target: Any, random: np.random.Generator) -> list[Split]:
         size = rows // (splits + 1) if held_out is None else held_out

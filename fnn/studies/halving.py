@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from fnn.ops.checks import check_counts
+
 
 @dataclass(frozen=True)
 class Halving:
@@ -43,6 +45,7 @@ def halving(factor: int = 3, *, first: int) -> Halving:
         A rule for ``halving`` of `fnn.study`.
 
     Raises:
+        TypeError: when one of them is no int.
         ValueError: when factor is below 2 or first below 1.
 
     Example:
@@ -54,6 +57,5 @@ def halving(factor: int = 3, *, first: int) -> Halving:
         Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016,
         arXiv:1502.07943.
     """
-    if factor < 2 or first < 1:
-        raise ValueError(f"halving needs factor >= 2 and first >= 1, got factor={factor}, first={first}")
+    check_counts(factor=(factor, 2), first=(first, 1))
     return Halving(factor, first)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnn.core.arrays import as_arrays
+from fnn.core.specs import show
 from fnn.data import on_device, rows
 from fnn.ops.checks import check_positive_int
 from fnn.studies.configurations import Configuration, Space
@@ -106,12 +107,29 @@ def make_table(data: Any, validation: Any, folds: Any, draws: list[int]) -> tupl
     every, sizes = np.arange(size, dtype=np.int32)[None], np.array([size], np.int32)
     if validation is None:
         return Table(on_device(data), *jax.device_put((every, sizes))), "none"
-    if jax.tree.structure(validation) != jax.tree.structure(data):
-        raise ValueError("validation data must have the form of the data, such as (x, target)")
+    _check_validation(data, validation)
     joined = jax.tree.map(_join, data, validation)
-    held_out = np.arange(size, size + rows(validation), dtype=np.int32)[None]
+    held_out = np.arange(size, size + rows(validation, "validation"), dtype=np.int32)[None]
     sets = (every, sizes, held_out, np.array([held_out.shape[1]], np.int32))
     return Table(on_device(joined), *jax.device_put(sets)), "validation data"
+
+
+def _check_validation(data: Any, validation: Any) -> None:
+    """Raise unless the rows of both can lie in the same arrays."""
+    are_alike = jax.tree.structure(validation) == jax.tree.structure(data) and all(
+        a.shape[1:] == b.shape[1:] and _kind(b.dtype) <= _kind(a.dtype)
+        for a, b in zip(jax.tree.leaves(data), jax.tree.leaves(validation))
+    )
+    if not are_alike:
+        raise ValueError(
+            f"validation is {show(validation)} and data is {show(data)}; give both the same arrays, shapes of rows and "
+            "kinds of numbers"
+        )
+
+
+def _kind(dtype: Any) -> int:
+    """A kind of numbers; values of a lower one are converted to it exactly, or to the nearest number."""
+    return sum(jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.inexact, jnp.complexfloating))
 
 
 def _join(a: Any, b: Any) -> Any:

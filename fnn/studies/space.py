@@ -163,6 +163,25 @@ def choice(values: Iterable[Any], *, static: bool = False) -> Dimension:
     return Dimension("choice", {"values": values, "static": static}, at, static)
 
 
+def dimensions_of(space: Mapping[str, Any]) -> dict[str, Dimension]:
+    """A space that is written as a dict, checked."""
+    check_names(space)
+    for name, value in space.items():
+        if not isinstance(value, Dimension):
+            values = show(list(value) if isinstance(value, list | tuple) else [value])
+            raise ValueError(
+                f"space[{name!r}] is {show(value)}, wanted a dimension such as fnn.uniform(0, 1) or "
+                f"fnn.choice({values}); values that stay the same belong in the trial"
+            )
+    return dict(space)
+
+
+def check_names(space: Mapping[str, Any]) -> None:
+    """Raise where there is no hyperparameter."""
+    if not space:
+        raise ValueError("the space is empty; give it a hyperparameter, or leave it out to train one configuration")
+
+
 def as_values(name: str, values: Any) -> list[Any]:
     """Values to choose from as a list; a text is one value, and not its letters."""
     if isinstance(values, str) or not isinstance(values, Iterable):

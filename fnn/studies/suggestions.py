@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.studies.space import Configuration, Dimension, show
+from fnn.studies.space import Configuration, Dimension, dimensions_of, show
 
 NUMBER = "fnn trial"  # the attribute of an Optuna trial that holds its number here
 
@@ -91,7 +91,7 @@ def from_optuna(study: Any, space: Mapping[str, Dimension], *, batch: int = 16) 
         A space for `fnn.study`, which then needs ``trials``.
 
     Raises:
-        ValueError: when batch is below 1, or a dimension is unknown to Optuna.
+        ValueError: when batch is below 1, the space is empty, or a value of it is no dimension that Optuna supports.
 
     Example:
         >>> import fnn, optuna
@@ -103,9 +103,10 @@ def from_optuna(study: Any, space: Mapping[str, Dimension], *, batch: int = 16) 
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    for name, dimension in space.items():
+    dimensions = dimensions_of(space)
+    for name, dimension in dimensions.items():
         _distribution(name, dimension)
-    return Suggestions(study, dict(space), batch)
+    return Suggestions(study, dimensions, batch)
 
 
 def _distribution(name: str, dimension: Dimension) -> Any:

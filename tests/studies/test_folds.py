@@ -110,7 +110,7 @@ def test_index_sets_are_padded_to_one_size():
         (lambda: fnn.k_fold(3, groups=[0, 0, 1, 1]), 4, None, "3 folds of 2 groups"),
         (lambda: fnn.k_fold(2, groups=[0, 1]), 4, None, "one group for each of 4 rows"),
         (lambda: fnn.leave_one_out(), 1, None, "at least 2 rows"),
-        (lambda: fnn.shuffle_split(held_out=1.0), 4, None, "0 < held_out < 1"),
+        (lambda: fnn.shuffle_split(held_out=1.0), 4, None, "between 0 and 1, got 1.0"),
         (lambda: fnn.shuffle_split(held_out=0.1), 4, None, "leaves a side without a row"),
         (lambda: fnn.time_series(5), 5, None, "need more than 5 rows"),
         (lambda: [([0, 1], [1])], 2, None, "1 rows that it trains on"),
