@@ -53,7 +53,10 @@ def shuffled(words: jax.Array, epoch: jax.Array, positions: jax.Array, size: jax
         swaps = _hash(jnp.maximum(x, image).astype(jnp.uint32) ^ salt) >> 31
         return jnp.where(swaps == 1, image, x), None
 
-    return jax.lax.scan(swap, positions, (mirrors, mixed[ROUNDS:]), unroll=ROUNDS)[0]  # one kernel, traced once
+    places = jax.lax.scan(swap, positions, (mirrors, mixed[ROUNDS:]), unroll=ROUNDS)[0]  # one kernel, traced once
+    # Without a barrier XLA fuses the rounds into a gather of these places and writes out each round three times for the
+    # next: compiling does not end with jax 0.12.
+    return jax.lax.optimization_barrier(places)
 
 
 def _hash(x: jax.Array) -> jax.Array:
