@@ -154,7 +154,7 @@ class Study:
         return [run for run in self.runs.values() if run.id.trial in wanted]
 
     def _halve(self, trials: list[int], rung: int) -> list[int]:
-        """Those of the trials that go on."""
+        """The trials that continue after a rung."""
         assert self.settings.halving is not None
         runs = self._of(trials)
         monitor, maximize, at = self.settings.monitor, self.settings.maximize, self.settings.at
@@ -166,7 +166,7 @@ class Study:
                 self.store.parked.pop(run.id, None)
                 if run.status == "finished" and run.step <= rung:
                     run.status = "evicted"
-        remark = f"after {rung} steps {len(staying)} of {len(trials)} trials go on"
+        remark = f"after {rung} steps {len(staying)} of {len(trials)} trials continue"
         self.progress.say(remark)
         return sorted(staying)
 

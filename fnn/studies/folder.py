@@ -195,8 +195,8 @@ class StudyFolder:
             _write(file, "".join(f"{line}\n" for line in good))
         if bad:
             warnings.warn(
-                f"{file}: {bad} of {len(good) + bad} lines were damaged and are left out; the study goes on without "
-                "them, and trains those runs again",
+                f"{file}: {bad} of {len(good) + bad} lines were damaged and are left out; the study "
+                "trains their runs again",
                 CheckpointWarning,
                 stacklevel=3,
             )

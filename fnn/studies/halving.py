@@ -8,10 +8,10 @@ from fnn.ops.checks import check_counts
 
 @dataclass(frozen=True)
 class Halving:
-    """When configurations are compared and how many go on; made by `halving`.
+    """When configurations are compared and how many continue; made by `halving`.
 
     Attributes:
-        factor: One of so many goes on.
+        factor: One configuration of so many continues.
         first: Steps before the first comparison.
     """
 
@@ -34,11 +34,11 @@ class Halving:
 def halving(factor: int = 3, *, first: int) -> Halving:
     """Stop the worse configurations early, so that the better ones get the time.
 
-    After ``first`` steps the best of every ``factor`` configurations go on, after ``first * factor`` steps the best of
-    these, and so on. A configuration is compared by the mean over its seeds and folds.
+    After ``first`` steps the best of every ``factor`` configurations continue, after ``first * factor`` steps the best
+    of these, and so on. A configuration is compared by the mean over its seeds and folds.
 
     Args:
-        factor: One of so many goes on.
+        factor: One configuration of so many continues.
         first: Steps before the first comparison; rounded up to a measurement.
 
     Returns:

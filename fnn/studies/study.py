@@ -64,13 +64,14 @@ def study(
     static choices share one executable, that trains several side by side (under `jax.vmap`) or one after another,
     whichever is faster here. What a run computes depends on its configuration, its seed, its fold and ``key``, and on
     nothing else: not on the others, their number or their order. The same seed starts from the same numbers in every
-    trial, so that trials can be compared in pairs. Between the ways to run, results differ by rounding.
+    trial, so that trials can be compared in pairs. Results of different modes and widths differ by rounding.
 
-    A run whose loss is not finite ends alone, at the step before. Ctrl-C returns what is there once something is
-    measured, and raises KeyboardInterrupt before; a second one raises at once. SIGTERM ends the process with 143.
+    A run whose loss is not finite ends alone, at the step before. Ctrl-C returns the results so far once something is
+    measured, and raises KeyboardInterrupt before; a second one raises at once. SIGTERM ends the process with status
+    143.
 
-    With ``folder`` a study
-    that was killed, or that is given more trials or seeds, goes on where it stopped and ends in the same bits.
+    With ``folder``, a study that was killed, or that is given more trials or seeds, resumes where it stopped and ends
+    in the same bits.
 
     Args:
         trial: ``trial(hp) -> (net, objective, optimizer)``, or with ``augment(key, batch)`` as a fourth. It is called

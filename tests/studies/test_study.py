@@ -164,7 +164,7 @@ def test_halving_gives_the_steps_to_the_best():
         [{"level": level} for level in levels], trial=level_trial, halving=fnn.halving(3, first=4), steps=16, seeds=2
     )
     assert "compared after 4, 12 of 16 steps" in result.remarks
-    assert result.remarks[-2:] == ["after 4 steps 4 of 12 trials go on", "after 12 steps 1 of 4 trials go on"]
+    assert result.remarks[-2:] == ["after 4 steps 4 of 12 trials continue", "after 12 steps 1 of 4 trials continue"]
     for run in result.runs:
         level = levels[run.id.trial]
         wanted = (16, "finished") if level == 0 else (12, "evicted") if level < 4 else (4, "evicted")
