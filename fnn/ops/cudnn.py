@@ -38,8 +38,8 @@ def cudnn_attend(
     if drop_key is not None or pattern.slopes is not None or not isinstance(pattern.start, int) or pattern.start:
         raise ValueError("cuDNN has no dropout, Alibi or cache in attention; pass implementation=None or 'xla'")
     flip = lambda array: array.transpose(0, 2, 1, 3)
-    masks = [bias for bias in biases if bias.dtype == bool]
-    floats = [bias.astype(query.dtype) for bias in biases if bias.dtype != bool]
+    masks = [bias if bias.dtype == bool else bias > -jnp.inf for bias in biases]
+    floats = [jnp.where(bias > -jnp.inf, bias, 0).astype(query.dtype) for bias in biases if bias.dtype != bool]
     shape = (*query.shape[:3], key.shape[2])
     mask = jnp.broadcast_to(functools.reduce(jnp.logical_and, masks), shape) if masks else None
     bias = jnp.broadcast_to(functools.reduce(jnp.add, floats), shape) if floats else None

@@ -361,7 +361,9 @@ def test_cudnn_is_asked_for_what_it_has(key: jax.Array, monkeypatch: pytest.Monk
     for options in asked_for:
         net = fnn.attention(HEADS, implementation="cudnn", **options)
         params, _ = net.init(key, x)
-        for masks in ((), (PADDING,), (np.zeros_like(PADDING),)):
+        hidden = np.where(PADDING, 0.5, -np.inf).astype(np.float32)
+        hidden[0] = -np.inf  # a row that floats hide whole was NaN, and is zeros
+        for masks in ((), (PADDING,), (np.zeros_like(PADDING),), (hidden,)):
             wanted, _ = fnn.attention(HEADS, **options).apply(params, {}, x, *masks)
             np.testing.assert_allclose(net.apply(params, {}, x, *masks)[0], wanted, atol=1e-5)
     assert set(asked) == {"cudnn"}
