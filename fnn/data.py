@@ -11,7 +11,7 @@ import numpy as np
 
 from fnn.core.arrays import as_arrays
 from fnn.core.keys import check_key, fold
-from fnn.ops.checks import check_counts
+from fnn.ops.checks import check_choice, check_counts
 from fnn.ops.shuffle import ROUNDS, shuffled
 
 
@@ -104,10 +104,9 @@ def batches(
         (4,) (4,)
     """
     check_counts(batch_size=(batch_size, 1), epochs=(epochs, 0), start=(start, 0))
+    check_choice("remainder", remainder, "drop", "pad")
     data = on_device(data)
     size = rows(data)
-    if remainder not in ("drop", "pad"):
-        raise ValueError(f'remainder must be "drop" or "pad", got {remainder!r}')
     pads = remainder == "pad"
     if pads:
         data = _weighted(data)

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fnn.checkpoint.archive import read_note
 from fnn.checkpoint.disk import lock, remove_leftovers
 from fnn.checkpoint.errors import CheckpointError, CheckpointWarning, MisfitError
 from fnn.checkpoint.load import load
 from fnn.checkpoint.save import Content, prepare, write_content
+from fnn.ops.checks import check_counts
 
 NAME = re.compile(r"(\d{6,})-step-(\d+)\.safetensors")
 
@@ -82,11 +81,7 @@ class Checkpoints:
         self, folder: str | Path, *, keep: int = 3, maximize: str | None = None, minimize: str | None = None,
         every: int | None = None, background: bool = False,
     ):  # fmt: skip
-        for name, number in {"keep": keep, "every": 1 if every is None else every}.items():
-            if not isinstance(number, int | np.integer) or isinstance(number, bool):
-                raise TypeError(f"{name} must be an int, got {number!r}")
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_counts(keep=(keep, 1), every=(every, 1))
         for name, metric in {"maximize": maximize, "minimize": minimize}.items():
             if not isinstance(metric, str | None):
                 raise TypeError(f"{name} is the name of a metric, such as {name}='validation/loss', got {metric!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from fnn.metrics.streaming import Metric, add, streaming
 from fnn.ops.checks import check_positive_int
 from fnn.ops.dtypes import widen
-from fnn.ops.targets import counted, expand, masked, namespace, ratio, to_classes, with_columns
+from fnn.ops.targets import counted, expand, is_class, masked, namespace, ratio, to_classes, with_columns
 
 Array = jax.Array | np.ndarray
 
@@ -212,8 +212,8 @@ def _weighted_classes(y: Any, target: Any, weight: Any, classes: int) -> tuple[j
     if y.shape[-1] != classes and (y.shape[-1], classes) != (1, 2):
         raise ValueError(f"y has {y.shape[-1]} classes, the metric was made for {classes}")
     weight = expand(weight, target.shape)
-    exists = (target == 0) | (target == 1) if y.shape[-1] == 1 else (target >= 0) & (target < classes)
     prediction, target_class = to_classes(y, target)
+    exists = (target == 0) | (target == 1) if y.shape[-1] == 1 else is_class(target, classes)
     return prediction, jnp.where(exists, target_class, 0), counted(target, exists, weight, classes)
 
 

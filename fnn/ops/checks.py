@@ -66,6 +66,13 @@ def check_counts(**counts: tuple[int | None, int]) -> None:
             raise ValueError(f"{name} must be at least {smallest}, got {value}")
 
 
+def check_choice(name: str, value: Any, *choices: str) -> None:
+    """Raise where a value is none of the choices."""
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {listed}, got {value!r}")
+
+
 def check_range(name: str, value: Any, low: float, high: float, *, closed: bool = False) -> None:
     """Raise if a concrete ``value`` is not in ``[low, high)``, or ``[low, high]``; a traced one passes."""
     try:

@@ -75,6 +75,12 @@ def counted(target: jax.Array, exists: jax.Array, weight: jax.Array, classes: in
     return jnp.where(exists, weight, 0)
 
 
+def is_class(target: Any, classes: int) -> Any:
+    """Where integers are in ``[0, classes)``; JAX wraps a bound that the dtype cannot hold, such as 256 in uint8."""
+    largest = 1 if target.dtype == bool else int(jnp.iinfo(target.dtype).max)
+    return (target >= 0) & (target <= min(classes - 1, largest))
+
+
 def check_integer(target: jax.Array) -> None:
     """Raise unless ``target`` may hold classes."""
     if not (jnp.issubdtype(target.dtype, jnp.integer) or target.dtype == bool):

@@ -44,13 +44,6 @@ def explain_arguments(function: Callable[_Args, _Result]) -> Callable[_Args, _Re
     return call
 
 
-def check_choice(name: str, value: Any, *choices: str) -> None:
-    """Raise where a value is none of the choices."""
-    if value not in choices:
-        listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"{name} must be {listed}, got {value!r}")
-
-
 def check_function(name: str, function: Any, *arguments: str) -> None:
     """Raise where something is neither None nor a function of such arguments."""
     if function is None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fnn.ops.checks import check_counts
+
 
 class Patience(NamedTuple):
     """What early stopping remembers.
@@ -67,7 +69,8 @@ def early_stopping(
         A rule for ``fit(..., early_stopping=...)``; its ``init``, ``update`` and ``is_over`` serve custom loops.
 
     Raises:
-        ValueError: when patience is no positive int, or not exactly one of ``minimize`` and ``maximize`` is given.
+        ValueError: when patience is below 1, or not exactly one of ``minimize`` and ``maximize`` is given.
+        TypeError: when patience is no int, or the name of a metric no string.
 
     Example:
         >>> import fnn
@@ -78,8 +81,7 @@ def early_stopping(
         >>> memory.best_epoch, rule.is_over(memory)
         (2, True)
     """
-    if not isinstance(patience, int) or patience < 1:
-        raise ValueError(f"patience must be a positive int, got {patience!r}")
+    check_counts(patience=(patience, 1))
     if (minimize is None) == (maximize is None):
         raise ValueError(
             'early_stopping needs the name of one metric and a direction: minimize="validation/loss" or '

@@ -124,7 +124,9 @@ def predict(net: Layer, params: Any, state: Any, *xs: Any, batch_size: int = 256
     xs = as_arrays(xs, "xs")
     size = rows(xs, "xs")
     run = _compile_predict(net)
-    if size <= batch_size and (padded := _pad(xs, batch_size)) is not None:
+    if size == batch_size:
+        return run(params, state, *xs)
+    if size < batch_size and (padded := _pad(xs, batch_size)) is not None:
         return jax.tree.map(lambda y: _first_rows(y, size), run(params, state, *padded))
     parts = [run(params, state, *part) for part, _ in _cut(xs, batch_size, pad=True)]
     return jax.tree.map(lambda *ys: jnp.concatenate(ys)[:size], *parts)
@@ -144,7 +146,7 @@ def _pad(xs: Any, batch_size: int) -> Any:
 def _first_rows(y: Any, size: int) -> Any:
     """Cut off what is padded, on the host too."""
     try:
-        return y if len(y) == size else jax.device_put(np.asarray(y)[:size])
+        return jax.device_put(np.asarray(y)[:size])
     except ON_DEVICE:
         return y[:size]
 

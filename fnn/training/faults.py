@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.ops.targets import is_class
 from fnn.training.loop import Step
 from fnn.training.objective import Supervised, split_batch, wrong_labels
 from fnn.training.step import Objective, TrainState, all_finite
@@ -132,11 +133,11 @@ def _wrong_ids(params: Any, x: Any, spoiled: np.ndarray, rows: np.ndarray | None
 
 
 def _wrong_labels(objective: Supervised, y: Any, target: Any, weight: Any, rows: np.ndarray | None) -> str | None:
-    is_class = hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jnp.integer)
-    if not is_class or not hasattr(y, "shape") or not y.ndim or target.shape != y.shape[:-1]:
+    is_integer = hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jnp.integer)
+    if not is_integer or not hasattr(y, "shape") or not y.ndim or target.shape != y.shape[:-1]:
         return None
     losses = jax.jit(objective.losses)(y, target)
-    outside = (target < 0) | (target >= y.shape[-1])
+    outside = ~is_class(target, y.shape[-1])
     if losses.shape != target.shape or bool(jnp.isfinite(jnp.where(outside, losses, jnp.nan)).any()):
         return None  # the loss has a meaning for them
     return wrong_labels(target, weight, y.shape[-1], lambda row: _row(row, rows))
@@ -151,4 +152,6 @@ def _spoiled_rows(y: Any) -> np.ndarray:
 
 
 def _row(row: int, rows: np.ndarray | None) -> str:
-    return f"row {row} of the batch" if rows is None else f"row {int(rows[row])} of the data"
+    if rows is None or row >= len(rows):  # rows that pad a batch are not listed
+        return f"row {row} of the batch"
+    return f"row {int(rows[row])} of the data"

@@ -17,9 +17,8 @@ from fnn.core.caches import cached_on_first
 from fnn.core.errors import short_tracebacks
 from fnn.core.specs import same, specs
 from fnn.data import Batches, batches, is_arrays, on_device, rows
-from fnn.ops.checks import check_counts
+from fnn.ops.checks import check_choice, check_counts
 from fnn.training.arguments import (
-    check_choice,
     check_function,
     check_logs,
     check_rules,

@@ -18,11 +18,12 @@ from fnn.metrics.classification import auroc, confusion_matrix, f1, precision, r
 from fnn.metrics.per_example import top_k
 from fnn.metrics.regression import r2
 from fnn.metrics.streaming import Metric, mean
-from fnn.ops.targets import namespace
+from fnn.ops.targets import is_class, namespace
 from fnn.training.mapped import AxisName, mean_over
 
 PerExample = Callable[[Any, Any], jax.Array]
 
+LOOKED_AT_ON_HOST = 2**26  # bytes
 RESERVED = ("step", "skipped", "loss_scale")  # names that the step and the history use
 INTEGER_CROSS_ENTROPY = optax.losses.softmax_cross_entropy_with_integer_labels
 UNCALLED = {
@@ -115,7 +116,7 @@ class Supervised:
         if values.shape[0] != prefix[0] or (len(leaves) == 1 and values.shape != prefix[: values.ndim]):
             raise LayerError(f"gave {show(values)}, {wanted}; give the target the output's shape", path=(name,))
         if is_integer_cross_entropy(function):  # which takes -1 for the last class
-            values = jnp.where((target >= 0) & (target < y.shape[-1]), values, jnp.nan)
+            values = jnp.where(is_class(target, y.shape[-1]), values, jnp.nan)
         return values
 
 
@@ -282,14 +283,20 @@ def check_weight(data: Any, name: str = "") -> None:
     weight, of = _weight_of(data), f"{name}: " if name else ""
     if not hasattr(weight, "shape") or not weight.size:
         return
-    xp = namespace(weight)
-    bad = ~(weight >= 0) | xp.isinf(weight)
+    weight = _to_look_at(weight)
+    bad = ~(weight >= 0) | namespace(weight).isinf(weight)
     if bool(bad.any()):
         first = int(bad.argmax())
         value, row = float(weight.ravel()[first]), first // int(np.prod(weight.shape[1:]))
         raise ValueError(f"{of}weight holds {value:g} (row {row}); weights are finite and at least 0")
     if not bool((weight > 0).any()):
         raise ValueError(f"{of}all weights are 0, so that no row counts; give real rows weight 1")
+
+
+def _to_look_at(leaf: Any) -> Any:
+    """Small arrays on the host, where no operation is compiled: a compilation takes longer than a look at them."""
+    is_small = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.nbytes <= LOOKED_AT_ON_HOST
+    return np.asarray(leaf) if is_small else leaf
 
 
 def _weight_of(data: Any) -> Any:
@@ -343,7 +350,8 @@ def _is_integer(target: Any) -> bool:
 
 def wrong_labels(target: Any, weight: Any, classes: int, place: Callable[[int], str] = "row {}".format) -> str | None:
     """Say which labels are not in ``[0, classes)`` although their weight is not 0; ``place`` names a row."""
-    bad = (target < 0) | (target >= classes)
+    target, weight = _to_look_at(target), _to_look_at(weight)
+    bad = ~is_class(target, classes)
     if weight is not None and weight.shape == target.shape[: weight.ndim]:
         bad &= (weight != 0).reshape(weight.shape + (1,) * (target.ndim - weight.ndim))
     count = int(bad.sum())

@@ -71,10 +71,12 @@ def keep(checkpoints: Checkpoints, past: Past, identity: dict[str, str], goal: G
     metrics = {name: value for name, value in row.items() if np.ndim(value) == 0}
     if checkpoints.monitor is not None:
         metrics.setdefault(checkpoints.monitor, float("nan"))
-    tree = {"run": past.run, "history": history(past.rows), "seen": join(past.seen)}
+    columns = history(past.rows)
+    tree = {"run": past.run, "history": columns, "seen": join(past.seen)}
     tree |= {} if past.best is None else {"best": past.best}
     patience = None if past.patience is None else [past.patience.best.hex(), *past.patience[1:]]
     note = {"began": past.began, "patience": patience, "goal": goal, "stopped": past.stopped, "of": identity}
+    note["columns"] = list(columns)  # in the order in which they are shown; a file sorts them
     checkpoints.save(int(past.run.step), tree, metrics=metrics, note=note)
 
 
@@ -99,11 +101,11 @@ def resume(
     past = Past(
         run=tree["run"],
         began=found.note["began"],
-        rows=_rows(tree["history"] or {}),
+        rows=_rows({name: tree["history"][name] for name in found.note.get("columns", tree["history"] or ())}),
         seen=[tree["seen"]] if tree["seen"] else [],
         best=None if goal is None else best,
         patience=None if goal is None else patience,
-        stopped=found.note["stopped"],
+        stopped=found.note.get("stopped", False),
     )
     return past, found.note["of"]
 
@@ -185,10 +187,6 @@ class Identity:
     texts: dict[str, str]
     mode: Resume
     then: Mapping[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("warn", "strict"):
-            raise ValueError(f'resume must be "warn" or "strict", got {self.mode!r}')
 
     def compare(self, then: Mapping[str, str]) -> None:
         """Refuse other data; report other code and another configuration by a warning, or refuse them where strict."""

@@ -11,6 +11,7 @@ from fnn.checkpoint.folder import Checkpoints
 from fnn.checkpoint.structure import ANYTHING
 from fnn.core.errors import short_tracebacks
 from fnn.data import Batches
+from fnn.ops.checks import check_choice, check_counts
 from fnn.training.logs import means
 from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports, spec_of_batch
 from fnn.training.resume import Identity, Resume, identify_data, text_of
@@ -46,7 +47,6 @@ def training(
         checkpoints: Where to save reports before they are given: ``every`` so many steps, or after each epoch of
             `fnn.batches`; and the last. The best one, where ``minimize`` or ``maximize`` names a metric, is
             the one with the best mean over the report's steps.
-
         resume: What to do where the folder holds a loop whose step was another: ``"warn"`` with a table of what
             differs, or ``"strict"``: an error. Other data, and a run of other shapes, are always an error.
 
@@ -71,8 +71,8 @@ def training(
         >>> int(run.step)
         10
     """
-    if every is not None and every < 1:
-        raise ValueError(f"every must be a positive number of steps, got {every}")
+    check_counts(every=(every, 1))
+    check_choice("resume", resume, "warn", "strict")
     if checkpoints is None:
         yield from reports(step, run, batches, every, lambda at: STEPS_PER_CALL)
     else:

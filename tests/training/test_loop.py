@@ -97,5 +97,5 @@ def test_convolutions_within_the_loop_are_those_of_single_steps() -> None:
 
 
 def test_zero_steps_for_a_report_is_an_error() -> None:
-    with pytest.raises(ValueError, match="positive number of steps"):
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         next(fnn.training(STEP, start(), batches(), every=0))

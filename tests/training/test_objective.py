@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.training.objective import check_weight, wrong_labels
 
 RNG = np.random.default_rng(0)
 X, TARGET = RNG.normal(size=(6, 3)).astype(np.float32), RNG.integers(0, 4, 6)
@@ -153,6 +154,30 @@ def test_a_label_that_is_no_class_has_no_loss_unless_its_weight_is_0(label: int)
     grads = jax.grad(lambda params: objective(params, {}, (X, target, weight))[0])(params)
     expected = jax.grad(lambda params: objective(params, {}, (X[kept], TARGET[kept]))[0])(params)
     chex.assert_trees_all_close(grads, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_labels_of_a_small_dtype_are_classes_of_a_larger_vocabulary(dtype: Any) -> None:
+    """256 is 0 in uint8: every byte was called no class of a network with 256 classes, and its loss was NaN."""
+    net, optimizer = fnn.dense(256), optax.sgd(0.1)
+    target = np.array([0, 1, 5, 100, 126, 127], dtype)
+    objective = fnn.supervised(net, CROSS_ENTROPY, metrics={"f1": fnn.f1(256)})
+    run = fnn.train_init(net, optimizer, jax.random.key(0), X)
+    settings: dict[str, Any] = {"batch_size": 6, "progress": False}
+    _, history = fnn.fit(objective, optimizer, run, (X, target), validation=(X, target), **settings)
+    wide = target.astype(np.int32)
+    _, expected = fnn.fit(objective, optimizer, run, (X, wide), validation=(X, wide), **settings)
+    assert np.isfinite(expected["loss"]).all()
+    chex.assert_trees_all_equal(history, expected)
+
+
+def test_the_look_at_labels_and_weights_compiles_nothing() -> None:
+    """A dozen small programs were compiled before the first step."""
+    data = jax.device_put((X, TARGET, np.ones(6, np.float32)))
+    with jax.no_tracing():
+        check_weight(data)
+        assert wrong_labels(data[1], data[2], 4) is None
+        assert wrong_labels(data[1], None, int(TARGET.max())) is not None
 
 
 @pytest.mark.parametrize(

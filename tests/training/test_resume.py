@@ -92,6 +92,23 @@ def test_a_finished_run_is_given_back(tmp_path: Path, uninterrupted: list[bytes]
     assert first == bits(fit(tmp_path, every=None)) == uninterrupted
 
 
+def test_the_columns_of_a_history_keep_their_order(tmp_path: Path) -> None:
+    """Those before the restart were sorted by name, as a file sorts them, and the loss was no longer the first."""
+    objective = fnn.supervised(NET, optax.losses.squared_error, metrics={"absolute": lambda y, t: jnp.abs(y - t)})
+    again = lambda epochs: fnn.fit(
+        objective,
+        OPTIMIZER,
+        start(),
+        (X, Y),
+        batch_size=4,
+        epochs=epochs,
+        checkpoints=fnn.Checkpoints(tmp_path),
+        progress=False,
+    )
+    _, first = again(1)
+    assert list(first) == list(again(2)[1]) == ["loss", "absolute", "step"]
+
+
 def test_more_epochs_go_on(tmp_path: Path) -> None:
     fit(tmp_path, epochs=1, early_stopping=None)
     assert bits(fit(tmp_path, epochs=3, early_stopping=None)) == bits(fit(epochs=3, early_stopping=None))
