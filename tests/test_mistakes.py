@@ -210,12 +210,6 @@ def percent_as_dropout_rate() -> None:
     fnn.dropout(50)
 
 
-@mistake(TypeError, "conv() got an unexpected keyword argument 'stride'")
-def misspelt_keyword() -> None:
-    options: dict[str, Any] = {"stride": 2}
-    fnn.conv(4, (3, 3), **options)
-
-
 @mistake(
     fnn.LayerError,
     "conv_0: x has 3 channels, which groups=2 does not divide; groups that divide 3 channels and 4 features: 1",
