@@ -81,7 +81,8 @@ def ema(optimizer: optax.GradientTransformation, decay: Any = 0.999) -> optax.Gr
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         steps = state.steps + 1
         log = jnp.log(jnp.float32(decay))
-        rate = jnp.expm1(log) / jnp.expm1(steps * log)  # (1 - decay) / (1 - decay**steps), exactly 1 at first
+        # (1 - decay) / (1 - decay**steps): exactly 1 at first, and an even average where decay rounds to 1.
+        rate = jnp.where(log == 0, 1 / steps, jnp.expm1(log) / jnp.expm1(steps * log))
 
         def move(average: jax.Array, new: jax.Array) -> jax.Array:
             return average + (rate * (new.astype(average.dtype) - average)).astype(average.dtype)

@@ -35,7 +35,7 @@ from fnn.training.loop import Step, measured, spec_of_batch
 from fnn.training.objective import Supervised, check_data, check_examples, split_batch
 from fnn.training.profile import Profiler, Window
 from fnn.training.progress import Progress, steps_per_epoch
-from fnn.training.resume import Identity, Past, Resume, history, identify
+from fnn.training.resume import Identity, Past, Resume, history, identify, order_of
 from fnn.training.signals import termination
 from fnn.training.step import Augment, Objective, TrainState, train_step
 from fnn.training.watch import Watch
@@ -73,8 +73,8 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train for some epochs and record what was measured.
 
-    A run that was trained before goes on where it stopped, with other permutations. Ctrl-C returns what is
-    trained so far; before the first step, such as while that is compiled, it raises KeyboardInterrupt.
+    A run that was trained before continues at ``run.step``, with other permutations. Ctrl-C returns what is trained so
+    far; before the first step, such as while it is compiled, it raises KeyboardInterrupt.
 
     With ``checkpoints`` the folder decides where to begin: empty, at ``run``; otherwise where its newest checkpoint
     stopped, in the middle of an epoch too. A run that is killed and started again ends in the same bits as one that is
@@ -203,7 +203,8 @@ def fit(
         measured = {"validation": validation is not None or None, "skips steps": non_finite == "skip" or None}
         identity = Identity(checkpoints.folder, identify(objective, data, **settings, **measured), resume)
         if isinstance(data, Batches):
-            identity.texts["order of the rows"] = "as given" if data.key is None else "shuffled"
+            # Arrays are shuffled by the key of the run, which is that of the checkpoint.
+            identity.texts["order of the rows"] = "shuffled" if cut and shuffle else order_of(data)
             identity.texts["last batch"] = "padded" if data.pads else "dropped"
             identity.note_program(step, run, spec_of_batch(data))
         goal = None if early_stopping is None else [early_stopping.monitor, early_stopping.maximize]

@@ -283,6 +283,11 @@ def identify_data(data: Batches) -> dict[str, str]:
     return {"batch size": str(data.batch_size), "data": show(data.data), "rows": _sample(data.data)}
 
 
+def order_of(data: Batches) -> str:
+    """The order of the rows of batches, as a text."""
+    return "as given" if data.key is None else str(jax.random.key_data(data.key))
+
+
 def _layers(net: Layer, path: str) -> dict[str, str]:
     """The layers of a network and how they are configured, by path."""
     if not net.children:

@@ -14,7 +14,7 @@ from fnn.data import Batches
 from fnn.ops.checks import check_choice, check_counts
 from fnn.training.logs import means
 from fnn.training.loop import STEPS_PER_CALL, Report, Step, reports, spec_of_batch
-from fnn.training.resume import Identity, Resume, identify_data, text_of
+from fnn.training.resume import Identity, Resume, identify_data, order_of, text_of
 from fnn.training.signals import TERMINATED, termination
 
 
@@ -89,8 +89,7 @@ def _kept(
         raise ValueError("an iterable may have no epochs; say after how many steps to save: fnn.Checkpoints(every=...)")
     identity = Identity(checkpoints.folder, {"step": text_of(step)}, resume)
     if arrays:
-        order = "as given" if batches.key is None else str(jax.random.key_data(batches.key))
-        identity.texts |= identify_data(batches) | {"order of the rows": order}
+        identity.texts |= identify_data(batches) | {"order of the rows": order_of(batches)}
         identity.note_program(step, run, spec_of_batch(batches))
     at = batches.start if arrays else 0
     with checkpoints, termination(saves=True) as asked:

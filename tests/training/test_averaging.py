@@ -37,6 +37,13 @@ def test_the_average_is_the_corrected_sum_over_all_updates(decay: float) -> None
         np.testing.assert_allclose(fnn.ema_params(averaged[count - 1])["kernel"], expected, rtol=2e-6)
 
 
+def test_a_decay_that_rounds_to_one_averages_all_updates_evenly() -> None:
+    """The average was NaN: log(decay) is 0."""
+    runs = trained(fnn.ema(ADAM, 0.99999999), 4)
+    expected = np.mean([np.asarray(run.params["kernel"], np.float64) for run in runs], axis=0)
+    np.testing.assert_allclose(fnn.ema_params(runs[-1])["kernel"], expected, rtol=2e-6)
+
+
 def test_before_the_first_update_the_average_is_the_parameters() -> None:
     run = fnn.train_init(NET, fnn.ema(ADAM), jax.random.key(0), X)
     chex.assert_trees_all_equal(fnn.ema_params(run), run.params)

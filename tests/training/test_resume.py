@@ -270,6 +270,15 @@ def test_another_order_of_the_rows_is_refused(options: Any, name: str, tmp_path:
         resumed(tmp_path, OBJECTIVE, batch_size=8, epochs=2, **options)
 
 
+def test_batches_of_another_key_are_refused(tmp_path: Path) -> None:
+    """Batches that the caller had shuffled by another key were resumed without a word."""
+    shuffled = lambda seed, epochs: fnn.batches((X, Y), 8, key=jax.random.key(seed), epochs=epochs)
+    resumed(tmp_path, OBJECTIVE, data=shuffled(1, 1))
+    with pytest.raises(fnn.MisfitError, match="order of the rows"):
+        resumed(tmp_path, OBJECTIVE, data=shuffled(2, 2), epochs=2)
+    assert int(resumed(tmp_path, OBJECTIVE, data=shuffled(1, 2), epochs=2)[0].step) == 4
+
+
 def test_a_padded_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: Path, monkeypatch: Any) -> None:
     options = {"batch_size": 8, "remainder": "pad"}
     killed_after(5, tmp_path, monkeypatch, **options)
