@@ -75,6 +75,8 @@ class Archive(NamedTuple):
 def opened(file: str | Path) -> Iterator[Archive]:
     """Open a file, and read and check all but its arrays."""
     path = Path(file)
+    if path.is_dir():
+        raise CheckpointError(path, "it is a folder; read the run that fnn.fit saved there by fnn.load_run(folder)")
     with open(path, "rb") as handle:
         header = read_header(handle, path)
         text = header.metadata.get("fnn")

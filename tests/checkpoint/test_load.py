@@ -108,3 +108,9 @@ def test_arrays_come_back_on_the_devices_of_the_template(tmp_path: Path) -> None
     assert found["kernel"].sharding == params["kernel"].sharding
     assert found["kernel"].committed
     assert not fnn.load(tmp_path / "a", made(fnn.dense(4)))["kernel"].committed
+
+
+def test_a_folder_is_read_by_another_function(tmp_path: Path) -> None:
+    """The error was that of the operating system."""
+    with pytest.raises(fnn.CheckpointError, match=r"it is a folder; read the run .* by fnn.load_run\(folder\)"):
+        fnn.load(tmp_path)
