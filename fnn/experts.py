@@ -16,12 +16,12 @@ from fnn.wrappers import ensemble
 
 
 def experts(expert: Layer, size: int, *, top: int = 2, capacity: float = 1.25, balance: Any = 0.01) -> Layer:
-    """Send each step to those few of many networks that a router prefers, and add up what they make of it.
+    """Sparse mixture of experts with top-k routing.
 
-    Every expert takes the same number of steps, ``capacity`` times what it would get if all got the same, so shapes are
-    known; a step that comes when an expert is full is passed over by it. First choices come before second ones,
-    earlier steps before later ones. So what one example gets may depend on the others of its batch. What
-    experts return is weighted by the softmax of the router's scores over the chosen ones.
+    Every expert takes the same number of tokens, ``capacity`` times an equal share, so that shapes are known; tokens
+    beyond an expert's capacity are dropped. First choices come before second ones and earlier tokens before later ones,
+    so the output of one example may depend on the others of its batch. The outputs of the chosen experts are summed,
+    weighted by the softmax of the router's scores over them.
 
     Args:
         expert: A layer from ``(steps, features)`` to the same, such as `fnn.feed_forward`.

@@ -52,7 +52,7 @@ def beam_search(
     state: dict[str, Any] | None = None,
     pad: int = 0,
 ) -> Beams:
-    """Go on from a prompt, keeping the best few continuations at each step, in one compiled call.
+    """Beam search: the most probable continuations of a prompt, in one compiled call.
 
     A continuation that ends is set aside with its score; the search stops when none that goes on could still be better
     than the worst of as many that ended, or there are no more tokens. Those that have not ended by then count as they

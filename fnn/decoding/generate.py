@@ -1,4 +1,4 @@
-"""Go on from a prompt, one id after the other."""
+"""Autoregressive generation, one token after the other."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -63,7 +63,7 @@ def generate(
     end: int | None = None,
     pad: int = 0,
 ) -> Generated:
-    """Go on from a prompt, in one compiled call.
+    """Generate tokens autoregressively, in one compiled call.
 
     The prompt goes through the network in one piece, then one id at a time. It stops when every row has ended.
 

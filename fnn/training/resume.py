@@ -25,13 +25,7 @@ from fnn.training.loop import Step, program_of
 from fnn.training.step import TrainState
 
 SAMPLED = 64  # rows of the data that are compared
-DATA = {
-    "batch size",
-    "data",
-    "rows",
-    "order of the rows",
-    "last batch",
-}  # what must be the same for steps to be counted in it
+DATA = {"batch size", "data", "rows", "order of the rows", "last batch"}  # must be the same: steps are counted in it
 TRACED = {"program", "traced by", "loss", "penalty", "augment", "watch", "skips steps", "step"}
 
 Goal = list[Any]  # the name of the metric that early stopping watches, and whether larger is better; as JSON has it
